@@ -1,0 +1,164 @@
+#include "base/files.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/checked.hpp"
+
+namespace powerprefill {
+
+namespace {
+
+// One system call moves at most this much; Linux itself stops at 2 GiB - 4 KiB.
+constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;
+
+std::string hint_for(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT: return "; free space on that file system and run the command again";
+    case EACCES:
+    case EPERM:
+    case EROFS: return "; choose a path that this user may write, or change the permissions";
+    case ENOENT: return "; check the path";
+    default: return "";
+  }
+}
+
+}  // namespace
+
+std::string reason_of_errno(int error) {
+  return std::generic_category().message(error);
+}
+
+FileHandle::FileHandle(FileHandle&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+
+FileHandle& FileHandle::operator=(FileHandle&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = std::exchange(other.fd_, -1);
+    path_ = std::move(other.path_);
+  }
+  return *this;
+}
+
+FileHandle::~FileHandle() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+FileHandle FileHandle::open(const std::filesystem::path& path, int flags, ErrorCode code,
+                            unsigned mode) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  if (fd < 0) {
+    const int error = errno;
+    throw Error(code, fmt::format("cannot open {}: {}{}", path.string(), reason_of_errno(error),
+                                  hint_for(error)));
+  }
+  return adopt(fd, path);
+}
+
+FileHandle FileHandle::adopt(int fd, std::filesystem::path path) {
+  FileHandle file;
+  file.fd_ = fd;
+  file.path_ = std::move(path);
+  return file;
+}
+
+std::int64_t FileHandle::size(ErrorCode code) const {
+  struct stat status {};
+  if (::fstat(fd_, &status) != 0) {
+    throw Error(code, fmt::format("cannot stat {}: {}", path_.string(), reason_of_errno(errno)));
+  }
+  return status.st_size;
+}
+
+void FileHandle::read_at(std::span<std::byte> data, std::int64_t offset, ErrorCode code) const {
+  while (!data.empty()) {
+    const auto count =
+        ::pread(fd_, data.data(), std::min(data.size(), kLargestTransfer), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      throw Error(code, fmt::format("cannot read {} bytes at offset {} of {}: {}", data.size(),
+                                    offset, path_.string(),
+                                    count == 0 ? "the file ends before" : reason_of_errno(errno)));
+    }
+    data = data.subspan(static_cast<std::size_t>(count));
+    offset += count;
+  }
+}
+
+void FileHandle::write_at(std::span<const std::byte> data, std::int64_t offset) const {
+  while (!data.empty()) {
+    const auto count =
+        ::pwrite(fd_, data.data(), std::min(data.size(), kLargestTransfer), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      const int error = count == 0 ? ENOSPC : errno;
+      throw Error(ErrorCode::storage,
+                  fmt::format("cannot write {} bytes at offset {} of {}: {}{}", data.size(), offset,
+                              path_.string(), reason_of_errno(error), hint_for(error)));
+    }
+    data = data.subspan(static_cast<std::size_t>(count));
+    offset += count;
+  }
+}
+
+void FileHandle::sync() const {
+  if (::fsync(fd_) != 0) {
+    const int error = errno;
+    throw Error(ErrorCode::storage, fmt::format("cannot sync {}: {}{}", path_.string(),
+                                                reason_of_errno(error), hint_for(error)));
+  }
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  FileHandle::open(folder, O_RDONLY | O_DIRECTORY, ErrorCode::storage).sync();
+}
+
+MappedFile::MappedFile(const std::filesystem::path& path, ErrorCode code) {
+  const FileHandle file = FileHandle::open(path, O_RDONLY, code);
+  size_ = checked_cast<std::size_t>(file.size(code));
+  if (size_ == 0) return;
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd(), 0);
+  if (address == MAP_FAILED) {
+    throw Error(code, fmt::format("cannot map {} ({} bytes): {}", path.string(), size_,
+                                  reason_of_errno(errno)));
+  }
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string read_text_file(const std::filesystem::path& path, ErrorCode code, std::int64_t limit) {
+  const FileHandle file = FileHandle::open(path, O_RDONLY, code);
+  const std::int64_t size = file.size(code);
+  if (size > limit) {
+    throw Error(code, fmt::format("{} has {} bytes, more than the {} accepted", path.string(), size,
+                                  limit));
+  }
+  std::string text(static_cast<std::size_t>(size), '\0');
+  file.read_at(std::as_writable_bytes(std::span(text)), 0, code);
+  return text;
+}
+
+}  // namespace powerprefill

@@ -1,0 +1,74 @@
+// File descriptors and mappings with errors that name the file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "powerprefill/error.hpp"
+
+namespace powerprefill {
+
+// Owns a POSIX file descriptor. Move-only; closes on destruction.
+class FileHandle {
+ public:
+  FileHandle() = default;
+  FileHandle(FileHandle&& other) noexcept;
+  FileHandle& operator=(FileHandle&& other) noexcept;
+  FileHandle(const FileHandle&) = delete;
+  FileHandle& operator=(const FileHandle&) = delete;
+  ~FileHandle();
+
+  // open(2) with O_CLOEXEC. Throws Error(code) naming `path` and the reason.
+  static FileHandle open(const std::filesystem::path& path, int flags, ErrorCode code,
+                         unsigned mode = 0644);
+  // Takes over an open descriptor.
+  static FileHandle adopt(int fd, std::filesystem::path path);
+
+  int fd() const noexcept { return fd_; }
+  explicit operator bool() const noexcept { return fd_ >= 0; }
+  const std::filesystem::path& path() const noexcept { return path_; }
+  std::int64_t size(ErrorCode code) const;
+
+  // Reads exactly data.size() bytes at `offset`; a short file is an Error(code) too.
+  void read_at(std::span<std::byte> data, std::int64_t offset, ErrorCode code) const;
+  // Writes all of `data` at `offset`; Error(storage) says what is full or broken.
+  void write_at(std::span<const std::byte> data, std::int64_t offset) const;
+  // fsync; a failure is an Error(storage).
+  void sync() const;
+
+ private:
+  int fd_ = -1;
+  std::filesystem::path path_;
+};
+
+// fsync of a folder, so that a rename in it survives a power cut.
+void sync_folder(const std::filesystem::path& folder);
+
+// A read-only private mapping of a whole file. Move-only.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  // Throws Error(code) naming the file.
+  MappedFile(const std::filesystem::path& path, ErrorCode code);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// The whole file as a string; Error(code) when it cannot be read or is larger than `limit` bytes.
+std::string read_text_file(const std::filesystem::path& path, ErrorCode code,
+                           std::int64_t limit = std::int64_t{1} << 30);
+
+// "No such file or directory" and the like.
+std::string reason_of_errno(int error);
+
+}  // namespace powerprefill

@@ -1,0 +1,69 @@
+#include "base/thread_pool.hpp"
+
+namespace powerprefill {
+
+ThreadPool::ThreadPool(int threads) {
+  for (int thread = 1; thread < threads; ++thread) {
+    workers_.emplace_back([this, thread] { work(thread); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  start_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(std::int64_t count, const std::function<void(std::int64_t, int)>& task,
+                     const std::function<void()>& between) {
+  if (count <= 0) return;
+  {
+    const std::lock_guard lock(mutex_);
+    task_ = &task;
+    count_ = count;
+    next_.store(0);
+    busy_ = static_cast<int>(workers_.size());
+    failure_ = nullptr;
+    ++generation_;
+  }
+  start_.notify_all();
+  drain(0, between);
+  std::unique_lock lock(mutex_);
+  finished_.wait(lock, [this] { return busy_ == 0; });
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+void ThreadPool::work(int thread) {
+  std::uint64_t seen = 0;
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      start_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+      if (stopping_) return;
+      seen = generation_;
+    }
+    drain(thread, {});
+    const std::lock_guard lock(mutex_);
+    if (--busy_ == 0) finished_.notify_one();
+  }
+}
+
+void ThreadPool::drain(int thread, const std::function<void()>& between) {
+  try {
+    for (;;) {
+      const std::int64_t i = next_.fetch_add(1);
+      if (i >= count_) return;
+      (*task_)(i, thread);
+      if (between) between();
+    }
+  } catch (...) {
+    next_.store(count_);  // the others stop at their next task
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+  }
+}
+
+}  // namespace powerprefill

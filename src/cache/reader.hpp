@@ -1,0 +1,64 @@
+// Reading a cache file: lazy, checked, by any number of processes, also while a writer appends.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cache/header.hpp"
+#include "mpi/communicator.hpp"
+
+namespace powerprefill {
+
+enum class KvPart { key, value };
+
+// A committed state of a cache file. Opening costs O(blocks), whatever the size of the data.
+class CacheReader {
+ public:
+  // Not collective; no MPI needed. Throws Error(cache) naming what is wrong: not such a file, a newer
+  // major version, truncated, datasets that do not fit the header, no commit. Error(input) when the
+  // path does not exist.
+  static CacheReader open(const std::filesystem::path& path);
+
+  CacheReader(CacheReader&&) noexcept;
+  CacheReader& operator=(CacheReader&&) noexcept;
+  ~CacheReader();
+
+  const CacheHeader& header() const;
+  // n, the committed tokens.
+  std::int64_t tokens() const;
+  // Number of the commit that is read, 1 for the first.
+  std::uint64_t sequence() const;
+  std::int64_t file_bytes() const;
+
+  const std::vector<std::int32_t>& token_ids() const;  // (n)
+  const std::vector<float>& logits() const;            // (V), after the last token
+  const std::vector<float>& hidden() const;            // (E), of the last token
+
+  // Rows of `block` that are committed: B, or fewer in the last block.
+  std::int64_t rows_of(std::int64_t block) const;
+  // Reads the committed rows of one block, (rows, G, D) in the file's dtype, and checks them against
+  // their checksum. data.size() == rows_of(block) * row_bytes(). Throws Error(cache) naming layer, part
+  // and block. Thread-safe.
+  void read_block(std::int64_t layer, KvPart part, std::int64_t block,
+                  std::span<std::byte> data) const;
+
+  // Collective over `comm`: rereads and rehashes every committed block, each rank a part of them.
+  // Returns the bytes read (all ranks together) and the damaged blocks, as texts, on every rank.
+  struct Verification {
+    std::int64_t bytes = 0;
+    std::vector<std::string> damage;
+  };
+  Verification verify(const mpi::Communicator& comm) const;
+
+ private:
+  struct State;
+  explicit CacheReader(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace powerprefill

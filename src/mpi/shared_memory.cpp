@@ -1,0 +1,123 @@
+#include "mpi/shared_memory.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <limits>
+#include <random>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/checked.hpp"
+#include "base/files.hpp"
+#include "base/hash.hpp"
+
+namespace powerprefill::mpi {
+
+namespace {
+
+std::int64_t number_in(const std::filesystem::path& path, std::int64_t otherwise) {
+  std::ifstream file(path);
+  std::int64_t value = 0;
+  return file >> value ? value : otherwise;
+}
+
+// Bytes that this process may still take: the kernel's estimate, and the cgroup's limit.
+std::int64_t available_memory() {
+  std::int64_t available = std::numeric_limits<std::int64_t>::max();
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string key; meminfo >> key;) {
+    std::int64_t value = 0;
+    if (key == "MemAvailable:" && meminfo >> value) available = value * 1024;
+  }
+  constexpr std::int64_t none = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t limit = number_in("/sys/fs/cgroup/memory.max", none);
+  if (limit != none) {
+    available = std::min(available, limit - number_in("/sys/fs/cgroup/memory.current", 0));
+  }
+  return available;
+}
+
+void reserve(const FileHandle& file, std::int64_t bytes, const std::string& hint) {
+  if (::fallocate(file.fd(), 0, 0, bytes) == 0) return;
+  if (errno == EOPNOTSUPP && ::ftruncate(file.fd(), bytes) == 0) return;
+  throw Error(ErrorCode::storage, fmt::format("cannot reserve {} bytes for the weights in {}: {}; {}",
+                                              bytes, file.path().string(), reason_of_errno(errno),
+                                              hint));
+}
+
+}  // namespace
+
+SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedStore store,
+                           const std::filesystem::path& scratch_folder)
+    : size_(checked_cast<std::size_t>(bytes)) {
+  // A memory of no bytes still gets one page, so that it can be mapped.
+  const std::int64_t reserved = std::max<std::int64_t>(bytes, 1);
+  FileHandle file;
+  std::string path;
+  bool in_memory = store != SharedStore::file;
+  node.agree([&] {
+    if (!node.is_root()) return;
+    if (store == SharedStore::automatic && available_memory() < reserved) in_memory = false;
+    if (in_memory) {
+      file = FileHandle::adopt(::memfd_create("powerprefill-weights", MFD_CLOEXEC), "memory");
+      if (!file) {
+        throw Error(ErrorCode::internal, "memfd_create failed: " + reason_of_errno(errno));
+      }
+      path = fmt::format("/proc/{}/fd/{}", ::getpid(), file.fd());
+      reserve(file, reserved, "use --weights-store FOLDER to keep them in a mapped file");
+    } else {
+      path = scratch_folder /
+             ("powerprefill-weights-" + hex_of((std::uint64_t{std::random_device{}()} << 32) |
+                                               static_cast<std::uint32_t>(::getpid())));
+      file = FileHandle::open(path, O_RDWR | O_CREAT | O_EXCL, ErrorCode::storage, 0600);
+      try {
+        reserve(file, reserved, "name a folder with more space by --weights-store FOLDER");
+      } catch (...) {
+        ::unlink(path.c_str());
+        throw;
+      }
+    }
+  });
+  node.broadcast_value(in_memory, 0);
+  path = node.broadcast_string(path, 0);
+  try {
+    node.agree([&] {
+      if (!node.is_root()) file = FileHandle::open(path, O_RDWR, ErrorCode::launch);
+      void* address = ::mmap(nullptr, static_cast<std::size_t>(reserved), PROT_READ | PROT_WRITE,
+                             MAP_SHARED, file.fd(), 0);
+      if (address == MAP_FAILED) {
+        throw Error(ErrorCode::internal, fmt::format("cannot map {} bytes of shared weights: {}",
+                                                     reserved, reason_of_errno(errno)));
+      }
+      data_ = static_cast<std::byte*>(address);
+    });
+  } catch (...) {
+    if (!in_memory && node.is_root()) ::unlink(path.c_str());
+    throw;
+  }
+  if (!in_memory && node.is_root()) ::unlink(path.c_str());
+  location_ = in_memory ? "memory" : "file in " + scratch_folder.string();
+}
+
+SharedMemory::SharedMemory(SharedMemory&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      location_(std::move(other.location_)) {}
+
+SharedMemory& SharedMemory::operator=(SharedMemory&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(location_, other.location_);
+  return *this;
+}
+
+SharedMemory::~SharedMemory() {
+  if (data_ != nullptr) ::munmap(data_, std::max<std::size_t>(size_, 1));
+}
+
+}  // namespace powerprefill::mpi
