@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "powerprefill/error.hpp"
+
 namespace powerprefill {
 
 // What a user asks for: a pattern by name, and its parameters in blocks. A pattern ignores the

@@ -19,9 +19,9 @@ enum class KvPart { key, value };
 // A committed state of a cache file. Opening costs O(blocks), whatever the size of the data.
 class CacheReader {
  public:
-  // Not collective; no MPI needed. Throws Error(cache) naming what is wrong: not such a file, a newer
-  // major version, truncated, datasets that do not fit the header, no commit. Error(input) when the
-  // path does not exist.
+  // Not collective; no MPI needed. Throws Error(cache) naming what is wrong: not such a file, a
+  // newer major version, truncated, datasets that do not fit the header, no commit. Error(input)
+  // when the path does not exist.
   static CacheReader open(const std::filesystem::path& path);
 
   CacheReader(CacheReader&&) noexcept;
@@ -41,9 +41,9 @@ class CacheReader {
 
   // Rows of `block` that are committed: B, or fewer in the last block.
   std::int64_t rows_of(std::int64_t block) const;
-  // Reads the committed rows of one block, (rows, G, D) in the file's dtype, and checks them against
-  // their checksum. data.size() == rows_of(block) * row_bytes(). Throws Error(cache) naming layer, part
-  // and block. Thread-safe.
+  // Reads the committed rows of one block, (rows, G, D) in the file's dtype, and checks them
+  // against their checksum. data.size() == rows_of(block) * row_bytes(). Throws Error(cache) naming
+  // layer, part and block. Thread-safe.
   void read_block(std::int64_t layer, KvPart part, std::int64_t block,
                   std::span<std::byte> data) const;
 

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "cache/header.hpp"
 #include "mpi/communicator.hpp"
@@ -19,11 +21,11 @@ namespace powerprefill {
 // A failed write or sync is remembered and thrown by the next wait_for() or commit().
 class CacheWriter {
  public:
-  // Collective. Builds the file under a temporary name in the same folder (metadata through parallel
-  // HDF5, space reserved, synced), renames it to `path`, and holds the writer's lock on it.
-  // Throws agreed Errors: usage when `path` exists and `force` is false; cache when another
-  // writer holds it; storage when the folder is missing, unwritable or full; launch when the ranks do
-  // not see the same folder.
+  // Collective. Builds the file under a temporary name in the same folder (metadata through
+  // parallel HDF5, space reserved, synced), renames it to `path`, and holds the writer's lock on
+  // it. Throws agreed Errors: usage when `path` exists and `force` is false; cache when another
+  // writer holds it; storage when the folder is missing, unwritable or full; launch when the ranks
+  // do not see the same folder.
   static CacheWriter create(const mpi::Communicator& comm, const std::filesystem::path& path,
                             const CacheHeader& header, bool force);
 
@@ -32,23 +34,27 @@ class CacheWriter {
   ~CacheWriter();  // waits for the background thread; never throws
 
   const CacheHeader& header() const;
+  // What the file system of the output cannot do (reserve space, lock), as texts for the user; on
+  // rank 0 only.
+  const std::vector<std::string>& warnings() const;
 
   // Queues rows [first_token, first_token + count) of one layer, count = key.size() / row_bytes().
   // (count, G, D) each, in the file's dtype. first_token is a multiple of B, and so is count unless
-  // these are the last tokens of the prompt. The memory must stay unchanged until the returned ticket
-  // has been waited for. Also computes the checksums of the blocks.
+  // these are the last tokens of the prompt. The memory must stay unchanged until the returned
+  // ticket has been waited for. Also computes the checksums of the blocks.
   std::int64_t write_layer(std::int64_t layer, std::int64_t first_token,
                            std::span<const std::byte> key, std::span<const std::byte> value);
   // Queues rows of /hidden_all, (count, E); like write_layer. Only if header().saves_hidden.
   std::int64_t write_hidden(std::int64_t first_token, std::span<const float> rows);
-  // Returns once everything up to `ticket` is written (not yet synced). Throws what the writes threw.
+  // Returns once everything up to `ticket` is written (not yet synced). Throws what the writes
+  // threw.
   void wait_for(std::int64_t ticket);
 
   // Collective. Makes tokens [0, tokens.size()) count: waits for the queue, syncs the data of every
   // rank, writes tokens, logits (V), hidden (E) and checksums, syncs, then writes and syncs the
-  // commit record. The three spans are read on rank 0 only, but the number of tokens must be the same on every
-  // rank (`token_count`). Throws an agreed Error(storage); the file then still holds the commit
-  // before.
+  // commit record. The three spans are read on rank 0 only, but the number of tokens must be the
+  // same on every rank (`token_count`). Throws an agreed Error(storage); the file then still holds
+  // the commit before.
   void commit(std::int64_t token_count, std::span<const std::int32_t> tokens,
               std::span<const float> logits, std::span<const float> hidden);
 

@@ -20,9 +20,9 @@ struct RopeParameters {
   std::int64_t original_max_positions = 0;     // llama3, yarn
   double beta_fast = 32.0;                     // yarn
   double beta_slow = 1.0;                      // yarn
-  std::optional<double> attention_factor;      // yarn
-  std::optional<double> mscale;                // yarn
-  std::optional<double> mscale_all_dim;        // yarn
+  std::optional<double> attention_factor = std::nullopt;  // yarn
+  std::optional<double> mscale = std::nullopt;  // yarn
+  std::optional<double> mscale_all_dim = std::nullopt;  // yarn
   bool truncate = true;                        // yarn
 };
 

@@ -89,6 +89,11 @@ std::string Communicator::broadcast_string(const std::string& text, int root) co
 std::int64_t Communicator::sum(std::int64_t v) const {
   return reduce(*this, v, MPI_INT64_T, MPI_SUM);
 }
+std::int64_t Communicator::prefix_sum(std::int64_t v) const {
+  std::int64_t with_own = 0;
+  check(MPI_Scan(&v, &with_own, 1, MPI_INT64_T, MPI_SUM, comm_), "MPI_Scan");
+  return with_own - v;
+}
 std::int64_t Communicator::max(std::int64_t v) const {
   return reduce(*this, v, MPI_INT64_T, MPI_MAX);
 }

@@ -52,6 +52,8 @@ class Communicator {
   std::string broadcast_string(const std::string& text, int root) const;
 
   std::int64_t sum(std::int64_t value) const;
+  // The sum over the ranks below this one.
+  std::int64_t prefix_sum(std::int64_t value) const;
   std::int64_t max(std::int64_t value) const;
   std::int64_t min(std::int64_t value) const;
   double max(double value) const;

@@ -26,7 +26,16 @@ std::int64_t number_in(const std::filesystem::path& path, std::int64_t otherwise
   return file >> value ? value : otherwise;
 }
 
-// Bytes that this process may still take: the kernel's estimate, and the cgroup's limit.
+void reserve(const FileHandle& file, std::int64_t bytes, const std::string& hint) {
+  if (::fallocate(file.fd(), 0, 0, bytes) == 0) return;
+  if (errno == EOPNOTSUPP && ::ftruncate(file.fd(), bytes) == 0) return;
+  throw Error(ErrorCode::storage, fmt::format("cannot reserve {} bytes for the weights in {}: {}; {}",
+                                              bytes, file.path().string(), reason_of_errno(errno),
+                                              hint));
+}
+
+}  // namespace
+
 std::int64_t available_memory() {
   std::int64_t available = std::numeric_limits<std::int64_t>::max();
   std::ifstream meminfo("/proc/meminfo");
@@ -41,16 +50,6 @@ std::int64_t available_memory() {
   }
   return available;
 }
-
-void reserve(const FileHandle& file, std::int64_t bytes, const std::string& hint) {
-  if (::fallocate(file.fd(), 0, 0, bytes) == 0) return;
-  if (errno == EOPNOTSUPP && ::ftruncate(file.fd(), bytes) == 0) return;
-  throw Error(ErrorCode::storage, fmt::format("cannot reserve {} bytes for the weights in {}: {}; {}",
-                                              bytes, file.path().string(), reason_of_errno(errno),
-                                              hint));
-}
-
-}  // namespace
 
 SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedStore store,
                            const std::filesystem::path& scratch_folder)

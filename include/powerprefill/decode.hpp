@@ -1,0 +1,68 @@
+// Decoding: continue from a saved cache, one token at a time.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "powerprefill/model.hpp"
+#include "powerprefill/session.hpp"
+
+namespace powerprefill {
+
+// A model at the end of a cached prompt.
+//
+// Works on any number of ranks, whatever number made the cache: ranks split key/value heads and output
+// columns, never a sum, so that every number of ranks and threads computes the same bits. Blocks of the
+// cache are read when the schedule first needs them, and checked against their checksums.
+class Decoder {
+ public:
+  // Collective. Throws agreed Errors: input for a bad model; cache for a file that is damaged or
+  // was made by another model (the differing field is named).
+  Decoder(Session& session, const std::filesystem::path& cache, const ModelOptions& model);
+  ~Decoder();
+  Decoder(Decoder&&) noexcept;
+  Decoder& operator=(Decoder&&) noexcept;
+
+  // Tokens so far: those of the cache and those fed since.
+  std::int64_t tokens() const;
+  // Logits after the last token, (V), the same on every rank.
+  std::span<const float> logits() const;
+  // Appends `token` to the context and computes the logits after it. Collective. Throws Error(input)
+  // for an id outside the vocabulary.
+  void feed(std::int32_t token);
+  // Token ids that end a text, from the checkpoint; may be empty.
+  const std::vector<std::int32_t>& end_tokens() const;
+  // Bytes of KV blocks that this rank has read from the file.
+  std::int64_t bytes_read() const;
+
+  // Forgets the cached prompt's keys and values (they become zero). For tests that have to show that
+  // an answer depends on them.
+  void zero_past();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct Sampling {
+  double temperature = 0;  // 0: the most likely token
+  double top_p = 1;        // the smallest set of tokens that has this much probability
+  std::uint64_t seed = 0;
+};
+
+// Draws tokens; the same seed and logits give the same tokens everywhere.
+class Sampler {
+ public:
+  // Throws Error(usage) for a negative temperature or top_p outside (0, 1].
+  explicit Sampler(const Sampling& sampling);
+  std::int32_t next(std::span<const float> logits);
+
+ private:
+  Sampling sampling_;
+  std::uint64_t state_;
+};
+
+}  // namespace powerprefill

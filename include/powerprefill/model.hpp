@@ -1,0 +1,48 @@
+// Where a model comes from and where its weights go; shared by prefill and decode.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace powerprefill {
+
+// How the weights are placed. There is one compute-ready (f32) copy per node, whatever the number of
+// ranks, in memory that the ranks share.
+struct WeightsPlacement {
+  enum class Store {
+    automatic,  // shared memory when the node has enough, else a mapped file
+    memory,     // shared memory, or an Error when there is not enough
+    file,       // a mapped file in `scratch_folder`, gone when the job ends
+  };
+  Store store = Store::automatic;
+  std::filesystem::path scratch_folder = "/var/tmp";  // local to the node
+  bool per_numa = false;  // one copy per NUMA domain instead of per node
+};
+
+// A model and the resources of one rank to run it with.
+struct ModelOptions {
+  // A Hugging Face checkpoint folder: config.json and model.safetensors, or an index and its shards.
+  std::filesystem::path folder;
+  // Compute threads of this rank; at least 1.
+  int threads = 1;
+  WeightsPlacement weights;
+  // Accept ranks (and later steps) whose CPUs or BLAS kernels differ, so that the result is no longer
+  // the same bits everywhere.
+  bool allow_mixed_numerics = false;
+};
+
+// Facts about a model that do not need its weights.
+struct ModelSummary {
+  std::string family;
+  std::int64_t vocabulary = 0;
+  std::int64_t layers = 0;
+  std::int64_t max_positions = 0;
+  // The checkpoint's own attention pattern (config.json's `power_attention`) as JSON, or empty.
+  std::string power_attention;
+};
+
+// Reads config.json only. Throws Error(input).
+ModelSummary describe_model(const std::filesystem::path& folder);
+
+}  // namespace powerprefill

@@ -1,0 +1,35 @@
+// The MPI job that a program runs in.
+#pragma once
+
+#include <memory>
+
+namespace powerprefill {
+
+namespace mpi {
+class Session;
+}
+
+// Initialises MPI for as long as it lives. Make exactly one, first thing in main(), and call the
+// library from that thread only. A program started without mpirun is a job of one rank.
+class Session {
+ public:
+  // Throws Error(launch) when the MPI library cannot serve.
+  Session();
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  int rank() const;
+  int ranks() const;
+
+  // Ends all ranks at once with this exit code. For an Error that is not is_agreed(): the other ranks
+  // may be waiting for this one. Does not return.
+  [[noreturn]] void abort(int code) noexcept;
+
+  mpi::Session& mpi() noexcept { return *session_; }
+
+ private:
+  std::unique_ptr<mpi::Session> session_;
+};
+
+}  // namespace powerprefill

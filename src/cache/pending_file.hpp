@@ -1,0 +1,71 @@
+// A cache file while it is being built: under a temporary name, removed unless it is published.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/files.hpp"
+
+namespace powerprefill {
+
+// Held by rank 0 alone. From construction to publish() or destruction, a lock tells other programs
+// that the temporary file is in use: at first that of a probe file beside it, which also shows
+// whether the other ranks see the same folder, then that of the file itself. (Not of the file from
+// the start: MPI-IO may lock what it writes, and would wait for us.)
+class PendingFile {
+ public:
+  // Checks that `path` may be made or replaced, locks a file that is to be replaced, removes the
+  // temporary files of dead writers of `path`, and makes the probe. Throws Error: usage when `path`
+  // exists and `force` is false, or is a folder; cache when another writer holds it; storage when
+  // the folder is missing or unwritable.
+  PendingFile(const std::filesystem::path& path, bool force);
+  PendingFile(const PendingFile&) = delete;
+  PendingFile& operator=(const PendingFile&) = delete;
+  ~PendingFile();
+
+  std::uint64_t generation() const { return generation_; }
+  const std::filesystem::path& temporary() const { return temporary_; }
+  const std::filesystem::path& probe() const { return probe_; }
+  const std::string& probe_text() const { return probe_text_; }
+
+  // Opens the temporary file, which exists by now, locks it, reserves the space of its whole length
+  // and syncs it. Throws Error(storage).
+  void reserve();
+  // Number that identifies the file itself, whatever its name.
+  std::uint64_t inode() const;
+  // Gives the file its final name, and syncs the folder. Returns the descriptor that holds the
+  // lock.
+  FileHandle publish();
+
+  // What the file system could not do, as texts for the user.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+ private:
+  explicit PendingFile(const std::filesystem::path& path);
+  void take_over_existing(bool force);
+  void remove_stale() const;
+  void make_probe();
+
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  std::filesystem::path probe_;
+  std::string probe_text_;
+  std::uint64_t generation_ = 0;
+  FileHandle replaced_;  // the file that `path` names so far, locked; empty if there is none
+  FileHandle probe_file_;
+  FileHandle file_;
+  std::vector<std::string> warnings_;
+};
+
+// On the other ranks: throws Error(launch) unless `probe` can be read and contains `text`, within
+// two seconds.
+void require_shared_folder(const std::filesystem::path& probe, const std::string& text);
+
+// On the other ranks: opens the temporary file for writing under the name `path`, which it will
+// have. Throws Error(launch) unless it appears within two seconds with this inode.
+FileHandle open_shared_file(const std::filesystem::path& temporary, std::uint64_t inode,
+                            const std::filesystem::path& path);
+
+}  // namespace powerprefill

@@ -1,0 +1,47 @@
+// What a CacheReader holds; shared by the files that implement it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/files.hpp"
+#include "cache/checksum_table.hpp"
+#include "cache/commit_record.hpp"
+#include "cache/layout.hpp"
+#include "cache/reader.hpp"
+
+namespace powerprefill {
+
+struct CacheReader::State {
+  FileHandle file;
+  std::int64_t file_bytes = 0;
+  CacheHeader header;
+  CacheLayout layout;
+  CommitRecord record;
+  std::optional<ChecksumTable> table;
+  std::vector<std::int32_t> tokens;  // (n)
+  std::vector<float> logits;         // (V)
+  std::vector<float> hidden;         // (E)
+
+  // Header and layout, through HDF5, which is closed again on return.
+  void read_structure(const std::filesystem::path& path);
+  std::optional<CommitRecord> read_record() const;
+  // Reads what `record` names, and returns its hash as it was found.
+  std::uint64_t copy_commit();
+  // The newest commit, whole.
+  void read_commit();
+
+  // Bytes of one row of a column of the checksum table.
+  std::int64_t row_bytes(std::int64_t column) const;
+  // Reads the rows of one block, from its first on. Returns what is wrong with them, as in
+  // "layer 3 value block 17: checksum differs", or an empty text.
+  std::string read_checked(std::int64_t column, std::int64_t block,
+                           std::span<std::byte> data) const;
+};
+
+}  // namespace powerprefill

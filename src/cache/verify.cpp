@@ -1,0 +1,67 @@
+// Rehashing a cache file, one block at a time.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <sstream>
+
+#include "base/checked.hpp"
+#include "base/hash.hpp"
+#include "cache/reader_state.hpp"
+
+namespace powerprefill {
+
+std::int64_t CacheReader::State::row_bytes(std::int64_t column) const {
+  return column < 2 * header.num_layers ? header.row_bytes() : header.hidden * 4;
+}
+
+std::string CacheReader::State::read_checked(std::int64_t column, std::int64_t block,
+                                             std::span<std::byte> data) const {
+  const std::int64_t layer = column / 2;
+  const bool is_hidden = layer == header.num_layers;
+  const std::int64_t token = block * header.block_tokens;
+  try {
+    file.read_at(data,
+                 is_hidden ? layout.hidden_rows(token)
+                           : layout.rows(layer, static_cast<int>(column % 2), token),
+                 ErrorCode::cache);
+    if (hash_of(data) == table->sum(column, block)) return "";
+  } catch (const Error& error) {
+    return fmt::format("{} block {}: {}", name_of_column(column, header), block, error.what());
+  }
+  return fmt::format("{} block {}: checksum differs", name_of_column(column, header), block);
+}
+
+CacheReader::Verification CacheReader::verify(const mpi::Communicator& comm) const {
+  const CacheHeader& header = state_->header;
+  const std::int64_t blocks = ceil_div(tokens(), header.block_tokens);
+  const std::int64_t total = checked_mul(state_->table->columns(), blocks);
+  std::int64_t bytes = 0;
+  std::string found;  // lines of "NUMBER TEXT"
+  comm.agree([&] {
+    std::vector<std::byte> buffer;
+    for (std::int64_t i = comm.rank(); i < total; i += comm.size()) {
+      const std::int64_t column = i / blocks;
+      const std::int64_t block = i % blocks;
+      buffer.resize(static_cast<std::size_t>(rows_of(block) * state_->row_bytes(column)));
+      const std::string damage = state_->read_checked(column, block, buffer);
+      bytes += static_cast<std::int64_t>(buffer.size());
+      if (!damage.empty()) found += fmt::format("{} {}\n", i, damage);
+    }
+  });
+
+  std::string all;
+  for (const std::string& part : comm.gather_strings(found, 0)) all += part;
+  std::istringstream lines(comm.broadcast_string(all, 0));
+  std::map<std::int64_t, std::string> damage;  // in the order of the file
+  std::int64_t number = 0;
+  for (std::string text; lines >> number && std::getline(lines >> std::ws, text);) {
+    damage.emplace(number, text);
+  }
+  Verification result;
+  result.bytes = comm.sum(bytes);
+  for (auto& [unused, text] : damage) result.damage.push_back(std::move(text));
+  return result;
+}
+
+}  // namespace powerprefill

@@ -1,0 +1,104 @@
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/files.hpp"
+#include "base/zones.hpp"
+#include "cli/commands.hpp"
+#include "cli/model_options.hpp"
+#include "mpi/session.hpp"
+#include "powerprefill/decode.hpp"
+#include "powerprefill/error.hpp"
+#include "report/log.hpp"
+
+namespace powerprefill::cli {
+
+namespace {
+
+struct DecodeArguments {
+  ModelArguments model;
+  std::string cache;
+  std::int64_t max_new_tokens = 128;
+  Sampling sampling;
+  bool ids = false;
+  std::string report;
+  bool quiet = false;
+};
+
+void run(const DecodeArguments& arguments, Session& session) {
+  const mpi::Communicator& world = session.mpi().world();
+  const Log log(world.is_root(), arguments.quiet);
+  FileHandle report_file;
+  world.agree([&] {
+    Sampler check(arguments.sampling);
+    if (world.is_root() && !arguments.report.empty()) {
+      report_file = FileHandle::open(arguments.report, O_WRONLY | O_CREAT | O_TRUNC,
+                                     ErrorCode::storage);
+    }
+  });
+  const ModelOptions model = arguments.model.resolve(session);
+  const double start = seconds_now();
+  Decoder decoder(session, arguments.cache, model);
+  const double opened = seconds_now();
+  const std::int64_t past = decoder.tokens();
+  Sampler sampler(arguments.sampling);
+  const auto& ends = decoder.end_tokens();
+  std::int64_t generated = 0;
+  while (generated < arguments.max_new_tokens) {
+    const std::int32_t token = sampler.next(decoder.logits());
+    ++generated;
+    if (world.is_root()) {
+      fmt::print("{}{}", generated > 1 ? " " : "", token);
+      std::fflush(stdout);
+    }
+    if (std::find(ends.begin(), ends.end(), token) != ends.end()) break;
+    if (generated < arguments.max_new_tokens) decoder.feed(token);
+  }
+  if (!world.is_root()) return;
+  fmt::print("\n");
+  const double seconds = seconds_now() - opened;
+  const double rate = seconds > 0 ? static_cast<double>(generated) / seconds : 0;
+  log.line(fmt::format("{} tokens after {} cached ones in {:.2f} s: {:.2f} tokens/s", generated,
+                       past, seconds, rate));
+  if (report_file) {
+    const nlohmann::ordered_json json = {{"cached_tokens", past},
+                                         {"new_tokens", generated},
+                                         {"ranks", session.ranks()},
+                                         {"threads", model.threads},
+                                         {"open_s", opened - start},
+                                         {"decode_s", seconds},
+                                         {"tokens_per_s", rate},
+                                         {"bytes_read", decoder.bytes_read()}};
+    const std::string text = json.dump(2) + "\n";
+    report_file.write_at(std::as_bytes(std::span(text)), 0);
+  }
+}
+
+}  // namespace
+
+Command add_decode(CLI::App& app) {
+  auto arguments = std::make_shared<DecodeArguments>();
+  CLI::App* sub = app.add_subcommand("decode", "Continue from a cache, on any number of ranks");
+  sub->add_option("cache", arguments->cache, "The cache file")->required();
+  arguments->model.add_to(*sub);
+  sub->add_option("--max-new-tokens", arguments->max_new_tokens, "Stop after so many tokens")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--temperature", arguments->sampling.temperature, "0: always the likeliest token")
+      ->capture_default_str();
+  sub->add_option("--top-p", arguments->sampling.top_p,
+                  "Draw from the likeliest tokens that have this much probability")
+      ->capture_default_str();
+  sub->add_option("--seed", arguments->sampling.seed, "Of the random numbers")
+      ->capture_default_str();
+  sub->add_flag("--ids", arguments->ids, "Print token ids (implied without a tokenizer)");
+  sub->add_option("--report", arguments->report, "Write an account of the run to this JSON file");
+  sub->add_flag("--quiet", arguments->quiet, "Print the result only");
+  return {sub, true, [arguments](Session* session) { run(*arguments, *session); }};
+}
+
+}  // namespace powerprefill::cli

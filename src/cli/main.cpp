@@ -1,0 +1,81 @@
+// powerprefill: the program. One subcommand, one exit code for the whole job, one message.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <optional>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "cli/commands.hpp"
+#include "cli/launch.hpp"
+#include "powerprefill/error.hpp"
+
+namespace powerprefill::cli {
+
+namespace {
+
+constexpr const char* kFooter =
+    "Exit codes: 0 done; 1 internal error or out of memory; 2 wrong usage, or the output exists;\n"
+    "3 bad model or input; 4 cache damaged, foreign, mismatched or in use; 5 storage failed;\n"
+    "6 launched wrongly; 7 interrupted, everything committed so far is kept.";
+
+// Prints the one message of a failed job, and returns its exit code; does not return when this rank
+// alone has failed while others may wait for it.
+int report_failure(std::optional<Session>& session, const Error& error) {
+  const bool alone = session && session->ranks() > 1 && !error.is_agreed();
+  const bool speaks = alone || !session || session->rank() == 0;
+  const int rank = alone ? session->rank() : error.rank();
+  const bool name_rank = session && session->ranks() > 1 && rank >= 0;
+  if (speaks) {
+    fmt::print(stderr, "powerprefill: error{}: {}\n",
+               name_rank ? fmt::format(" on rank {}", rank) : "", error.what());
+    std::fflush(stderr);
+  }
+  if (alone) session->abort(static_cast<int>(error.code()));
+  return static_cast<int>(error.code());
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Prefill very long prompts on CPU clusters, with power-of-two block-sparse attention");
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  app.set_help_all_flag("--help-all", "Help for all subcommands");
+  const std::vector<Command> commands = {add_prefill(app), add_decode(app), add_inspect(app),
+                                         add_verify(app),  add_doctor(app), add_version(app)};
+  std::optional<Session> session;
+  try {
+    // Under a launcher every rank parses alike, and rank 0 alone speaks.
+    if (is_launched()) session.emplace();
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& stop) {
+      const bool is_help = stop.get_exit_code() == 0;
+      if (!session || session->rank() == 0) app.exit(stop);
+      return is_help ? 0 : static_cast<int>(ErrorCode::usage);
+    }
+    for (const Command& command : commands) {
+      if (!command.app->parsed()) continue;
+      if (command.needs_session && !session) session.emplace();
+      if (session) check_launch(*session);
+      const bool silent = session && session->rank() != 0 && !command.needs_session;
+      if (!silent) command.run(session ? &*session : nullptr);
+    }
+    return 0;
+  } catch (const Error& error) {
+    return report_failure(session, error);
+  } catch (const std::bad_alloc&) {
+    return report_failure(session, Error(ErrorCode::internal,
+                                         "out of memory; use more nodes, fewer ranks per node, or "
+                                         "a shorter prompt"));
+  } catch (const std::exception& error) {
+    return report_failure(session, Error(ErrorCode::internal, error.what()));
+  }
+}
+
+}  // namespace
+}  // namespace powerprefill::cli
+
+int main(int argc, char** argv) { return powerprefill::cli::run(argc, argv); }

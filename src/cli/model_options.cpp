@@ -1,0 +1,44 @@
+#include "cli/model_options.hpp"
+
+#include "cli/launch.hpp"
+
+namespace powerprefill::cli {
+
+void ModelArguments::add_to(CLI::App& app) {
+  app.add_option("--model", folder,
+                 "Checkpoint folder: config.json and model.safetensors (or its index and shards)")
+      ->required();
+  app.add_option("--threads", threads, "Compute threads per rank (default: the rank's cores)")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--compute", compute, "Arithmetic of the linear layers and of attention")
+      ->check(CLI::IsMember({"auto", "f32"}))
+      ->capture_default_str();
+  app.add_option("--weights-per", weights_per, "One copy of the weights per node or NUMA domain")
+      ->check(CLI::IsMember({"node", "numa"}))
+      ->capture_default_str();
+  app.add_option("--weights-store", weights_store,
+                 "Keep the weights in memory, or in a mapped file of this folder; auto: in memory "
+                 "when there is room")
+      ->capture_default_str();
+  app.add_flag("--allow-mixed-numerics", allow_mixed_numerics,
+               "Accept ranks whose CPUs would not compute the same bits");
+}
+
+ModelOptions ModelArguments::resolve(Session& session) const {
+  ModelOptions options;
+  options.folder = folder;
+  options.threads = threads > 0 ? threads : default_threads(session);
+  options.allow_mixed_numerics = allow_mixed_numerics;
+  options.weights.per_numa = weights_per == "numa";
+  options.weights.scratch_folder = scratch_folder();
+  if (weights_store == "memory") {
+    options.weights.store = WeightsPlacement::Store::memory;
+  } else if (weights_store != "auto") {
+    options.weights.store = WeightsPlacement::Store::file;
+    options.weights.scratch_folder = weights_store;
+  }
+  check_threads(session, options.threads);
+  return options;
+}
+
+}  // namespace powerprefill::cli

@@ -1,0 +1,26 @@
+// Options that prefill and decode share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+
+#include "powerprefill/model.hpp"
+#include "powerprefill/session.hpp"
+
+namespace powerprefill::cli {
+
+struct ModelArguments {
+  std::string folder;
+  int threads = 0;
+  std::string compute = "auto";
+  std::string weights_per = "node";
+  std::string weights_store = "auto";
+  bool allow_mixed_numerics = false;
+
+  void add_to(CLI::App& app);
+  // Collective. Fills in the defaults and checks the launch.
+  ModelOptions resolve(Session& session) const;
+};
+
+}  // namespace powerprefill::cli

@@ -1,0 +1,112 @@
+#include <fcntl.h>
+
+#include <fmt/format.h>
+
+#include "base/files.hpp"
+#include "cli/attention_options.hpp"
+#include "cli/commands.hpp"
+#include "cli/model_options.hpp"
+#include "cli/token_file.hpp"
+#include "mpi/session.hpp"
+#include "powerprefill/error.hpp"
+#include "powerprefill/prefill.hpp"
+#include "report/log.hpp"
+#include "report/prefill_report.hpp"
+#include "report/progress_display.hpp"
+
+namespace powerprefill::cli {
+
+namespace {
+
+struct PrefillArguments {
+  ModelArguments model;
+  AttentionArguments attention;
+  std::string tokens;
+  std::string out;
+  bool force = false;
+  std::string kv_dtype = "f32";
+  std::int64_t reserve = 4096;
+  bool save_hidden = false;
+  std::string report;
+  bool quiet = false;
+};
+
+// The root reads, the others get a copy: the file need not be visible on every node.
+std::vector<std::int32_t> shared_tokens(const mpi::Communicator& world, const std::string& path) {
+  std::vector<std::int32_t> tokens;
+  world.agree([&] {
+    if (world.is_root()) tokens = read_token_file(path);
+  });
+  std::uint64_t count = tokens.size();
+  world.broadcast_value(count, 0);
+  tokens.resize(count);
+  world.broadcast(std::as_writable_bytes(std::span(tokens)), 0);
+  return tokens;
+}
+
+void run(const PrefillArguments& arguments, Session& session) {
+  const mpi::Communicator& world = session.mpi().world();
+  const Log log(world.is_root(), arguments.quiet);
+  PrefillOptions options;
+  AttentionArguments::Choice choice;
+  FileHandle report_file;
+  world.agree([&] {
+    choice = arguments.attention.resolve(describe_model(arguments.model.folder));
+    if (world.is_root() && !arguments.report.empty()) {
+      report_file = FileHandle::open(arguments.report, O_WRONLY | O_CREAT | O_TRUNC,
+                                     ErrorCode::storage);
+    }
+  });
+  options.model = arguments.model.resolve(session);
+  options.tokens = shared_tokens(world, arguments.tokens);
+  options.out = arguments.out;
+  options.force = arguments.force;
+  options.schedule = choice.schedule;
+  options.kv_dtype = arguments.kv_dtype;
+  options.reserve = arguments.reserve;
+  options.save_hidden = arguments.save_hidden;
+  ProgressDisplay display(log.is_active());
+  options.progress = [&](const Progress& progress) { display.show(progress); };
+
+  log.line(fmt::format("{} tokens over {} rank{} x {} thread{}, attention {}, cache {}",
+                       options.tokens.size(), session.ranks(), session.ranks() == 1 ? "" : "s",
+                       options.model.threads, options.model.threads == 1 ? "" : "s",
+                       choice.description, arguments.out));
+  if (!choice.remark.empty()) log.line("note: " + choice.remark);
+  const PrefillReport report = prefill(session, options);
+  if (!world.is_root()) return;
+  const ReportContext context = {.attention = choice.description, .kv_dtype = arguments.kv_dtype};
+  log.line(to_table(report, context));
+  if (report_file) {
+    const std::string json = to_json(report, context);
+    report_file.write_at(std::as_bytes(std::span(json)), 0);
+  }
+}
+
+}  // namespace
+
+Command add_prefill(CLI::App& app) {
+  auto arguments = std::make_shared<PrefillArguments>();
+  CLI::App* sub = app.add_subcommand(
+      "prefill", "Run a prompt through a model on all ranks and save its KV cache");
+  arguments->model.add_to(*sub);
+  sub->add_option("--tokens", arguments->tokens,
+                  "The prompt: decimal token ids, a .npy file, or HDF5 with a dataset `tokens`")
+      ->required();
+  sub->add_option("--out", arguments->out, "The cache file to make")->required();
+  sub->add_flag("--force", arguments->force, "Replace the output when it exists");
+  arguments->attention.add_to(*sub);
+  sub->add_option("--kv-dtype", arguments->kv_dtype, "Type of the cached keys and values")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->capture_default_str();
+  sub->add_option("--reserve", arguments->reserve, "Room for so many decoded tokens")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub->add_flag("--save-hidden", arguments->save_hidden,
+                "Also save the last hidden state of every token");
+  sub->add_option("--report", arguments->report, "Write an account of the run to this JSON file");
+  sub->add_flag("--quiet", arguments->quiet, "Say nothing unless something fails");
+  return {sub, true, [arguments](Session* session) { run(*arguments, *session); }};
+}
+
+}  // namespace powerprefill::cli

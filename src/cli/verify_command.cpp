@@ -1,0 +1,47 @@
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "base/zones.hpp"
+#include "cache/reader.hpp"
+#include "cli/commands.hpp"
+#include "mpi/session.hpp"
+#include "powerprefill/error.hpp"
+#include "report/prefill_report.hpp"
+
+namespace powerprefill::cli {
+
+namespace {
+
+void run(const std::string& path, Session& session) {
+  const mpi::Communicator& world = session.mpi().world();
+  std::optional<CacheReader> reader;
+  world.agree([&] { reader = CacheReader::open(path); });
+  const double start = seconds_now();
+  const CacheReader::Verification result = reader->verify(world);
+  const double seconds = seconds_now() - start;
+  if (!result.damage.empty()) {
+    std::string message = fmt::format("{}: {} damaged", path, result.damage.size());
+    constexpr std::size_t shown = 10;
+    for (std::size_t i = 0; i < result.damage.size() && i < shown; ++i) {
+      message += "\n  " + result.damage[i];
+    }
+    if (result.damage.size() > shown) message += "\n  ...";
+    throw Error::agreed(ErrorCode::cache, message + "\nrun the prefill again", 0);
+  }
+  if (world.is_root()) {
+    fmt::print("{}: {} tokens, {} verified in {:.2f} s\n", path, reader->tokens(),
+               human_bytes(static_cast<double>(result.bytes)), seconds);
+  }
+}
+
+}  // namespace
+
+Command add_verify(CLI::App& app) {
+  auto path = std::make_shared<std::string>();
+  CLI::App* sub = app.add_subcommand("verify", "Read all of a cache file and check every block");
+  sub->add_option("cache", *path, "The cache file")->required();
+  return {sub, true, [path](Session* session) { run(*path, *session); }};
+}
+
+}  // namespace powerprefill::cli

@@ -1,0 +1,137 @@
+#include "engine/block_attention.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "math/convert.hpp"
+
+namespace powerprefill {
+
+BlockAttention::BlockAttention(const Partition& partition, int rank, const AttentionShape& shape,
+                               const KvShape& kv_shape, int threads)
+    : partition_(partition), shape_(shape), kv_shape_(kv_shape) {
+  for (const BlockRange& range : partition.ranges_of(rank)) {
+    for (std::int64_t b = range.first.value; b < range.end(); ++b) cursors_.push_back({b, {}, 0});
+  }
+  const std::int64_t stacks = kv_shape.kv_heads * static_cast<std::int64_t>(cursors_.size());
+  query_ = AlignedBuffer<float>(checked_mul(stacks * shape.rows(), shape.head_dim));
+  out_ = AlignedBuffer<float>(checked_mul(stacks * shape.rows(), shape.head_dim));
+  maximum_ = AlignedBuffer<float>(stacks * shape.rows());
+  sum_ = AlignedBuffer<float>(stacks * shape.rows());
+  const std::int64_t widened =
+      kv_shape.dtype == DType::f32 ? 0 : kv_shape.block * kv_shape.head_dim;
+  for (int thread = 0; thread < threads; ++thread) {
+    scratch_.push_back({AttentionScratch(shape), AlignedBuffer<float>(widened),
+                        AlignedBuffer<float>(widened)});
+  }
+}
+
+void BlockAttention::begin(ThreadPool& pool, const Pattern& pattern) {
+  unfinished_ = static_cast<std::int64_t>(cursors_.size());
+  for (Cursor& cursor : cursors_) {
+    cursor.keys = pattern.key_blocks(cursor.block);
+    cursor.merged = 0;
+  }
+  const std::int64_t rows = shape_.rows();
+  const auto stacks = static_cast<std::int64_t>(sum_.size()) / rows;
+  pool.run(stacks, [&](std::int64_t at, int) {
+    std::fill_n(maximum_.data() + at * rows, rows, -std::numeric_limits<float>::infinity());
+    std::fill_n(sum_.data() + at * rows, rows, 0.0F);
+    std::fill_n(out_.data() + at * rows * shape_.head_dim, rows * shape_.head_dim, 0.0F);
+  });
+}
+
+void BlockAttention::advance(ThreadPool& pool, const KvExchange& exchange,
+                             const std::function<void()>& between) {
+  // What each block may merge now is fixed first: blocks that arrive meanwhile wait for the next call.
+  struct Step {
+    std::int64_t local_block;
+    std::vector<KvBlockView> views;
+  };
+  std::vector<Step> steps;
+  for (std::size_t b = 0; b < cursors_.size(); ++b) {
+    const Cursor& cursor = cursors_[b];
+    Step step{static_cast<std::int64_t>(b), {}};
+    for (std::size_t k = cursor.merged; k < cursor.keys.size(); ++k) {
+      const KvBlockView* view = exchange.find(cursor.keys[k]);
+      if (view == nullptr) break;
+      step.views.push_back(*view);
+    }
+    if (!step.views.empty()) steps.push_back(std::move(step));
+  }
+  const std::int64_t heads = kv_shape_.kv_heads;
+  pool.run(
+      static_cast<std::int64_t>(steps.size()) * heads,
+      [&](std::int64_t task, int thread) {
+        const Step& step = steps[static_cast<std::size_t>(task / heads)];
+        const Cursor& cursor = cursors_[static_cast<std::size_t>(step.local_block)];
+        for (std::size_t k = 0; k < step.views.size(); ++k) {
+          merge(task % heads, step.local_block, cursor.keys[cursor.merged + k], step.views[k],
+                scratch_[static_cast<std::size_t>(thread)]);
+        }
+      },
+      between);
+  for (const Step& step : steps) {
+    Cursor& cursor = cursors_[static_cast<std::size_t>(step.local_block)];
+    const std::int64_t queries = partition_.end_token(GlobalBlock{cursor.block}) -
+                                 partition_.first_token(GlobalBlock{cursor.block});
+    for (std::size_t k = 0; k < step.views.size(); ++k) {
+      const bool diagonal = cursor.keys[cursor.merged + k] == cursor.block;
+      token_pairs_ += diagonal ? queries * (queries + 1) / 2 : queries * kv_shape_.block;
+    }
+    pairs_ += static_cast<std::int64_t>(step.views.size());
+    cursor.merged += step.views.size();
+    if (cursor.merged == cursor.keys.size()) --unfinished_;
+  }
+}
+
+MatrixView BlockAttention::f32_view(const std::byte* block, std::int64_t kv_head,
+                                    AlignedBuffer<float>& scratch) {
+  const std::int64_t d = kv_shape_.head_dim;
+  const auto element = static_cast<std::int64_t>(bytes_of(kv_shape_.dtype));
+  const std::byte* head = block + kv_head * d * element;
+  if (kv_shape_.dtype == DType::f32) {
+    return {reinterpret_cast<const float*>(head), kv_shape_.row_elements()};
+  }
+  for (std::int64_t t = 0; t < kv_shape_.block; ++t) {
+    widen(kv_shape_.dtype, head + t * kv_shape_.row_bytes(),
+          {scratch.data() + t * d, static_cast<std::size_t>(d)});
+  }
+  return {scratch.data(), d};
+}
+
+void BlockAttention::merge(std::int64_t kv_head, std::int64_t local_block, std::int64_t key,
+                           const KvBlockView& view, Scratch& scratch) {
+  const std::int64_t at = stack(kv_head, local_block);
+  const AttentionState state = {.query = query(kv_head, local_block),
+                                .maximum = maximum_.data() + at * shape_.rows(),
+                                .sum = sum_.data() + at * shape_.rows(),
+                                .out = out_.data() + at * shape_.rows() * shape_.head_dim};
+  const std::int64_t present =
+      partition_.end_token(GlobalBlock{key}) - partition_.first_token(GlobalBlock{key});
+  merge_key_block(shape_, state, f32_view(view.key, kv_head, scratch.key),
+                  f32_view(view.value, kv_head, scratch.value), present,
+                  key == cursors_[static_cast<std::size_t>(local_block)].block,
+                  scratch.attention);
+}
+
+void BlockAttention::read_result(std::int64_t head, std::int64_t local_block, std::int64_t token,
+                                 float* out) const {
+  const std::int64_t at = stack(head / shape_.group_heads, local_block) * shape_.rows() +
+                          head % shape_.group_heads * shape_.block + token;
+  const float* row = out_.data() + at * shape_.head_dim;
+  const float sum = sum_[static_cast<std::size_t>(at)];
+  for (std::int64_t i = 0; i < shape_.head_dim; ++i) out[i] = row[i] / sum;
+}
+
+std::int64_t BlockAttention::bytes() const {
+  std::int64_t bytes = static_cast<std::int64_t>(query_.bytes() + out_.bytes() + maximum_.bytes() +
+                                                 sum_.bytes());
+  for (const Scratch& scratch : scratch_) {
+    bytes += scratch.attention.bytes() +
+             static_cast<std::int64_t>(scratch.key.bytes() + scratch.value.bytes());
+  }
+  return bytes;
+}
+
+}  // namespace powerprefill

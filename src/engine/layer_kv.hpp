@@ -1,0 +1,58 @@
+// Keys and values of one layer on one rank, in the dtype of the cache.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/aligned_buffer.hpp"
+#include "base/dtype.hpp"
+
+namespace powerprefill {
+
+struct KvShape {
+  std::int64_t block;     // B
+  std::int64_t kv_heads;  // G
+  std::int64_t head_dim;  // D
+  DType dtype;
+  std::int64_t row_elements() const { return kv_heads * head_dim; }
+  std::int64_t row_bytes() const {
+    return row_elements() * static_cast<std::int64_t>(bytes_of(dtype));
+  }
+  std::int64_t block_bytes() const { return block * row_bytes(); }
+};
+
+// Where one block's keys and values are: (B, G, D) each.
+struct KvBlockView {
+  const std::byte* key = nullptr;
+  const std::byte* value = nullptr;
+};
+
+// Blocks laid end to end: (blocks, B, G, D), keys and values apart, so that runs of blocks are
+// contiguous both for messages and in the cache file.
+class KvBlocks {
+ public:
+  KvBlocks() = default;
+  KvBlocks(const KvShape& shape, std::int64_t blocks)
+      : block_bytes_(shape.block_bytes()), key_(blocks * block_bytes_), value_(blocks * block_bytes_) {}
+
+  std::span<std::byte> keys(std::int64_t first, std::int64_t count) {
+    return key_.span().subspan(static_cast<std::size_t>(first * block_bytes_),
+                               static_cast<std::size_t>(count * block_bytes_));
+  }
+  std::span<std::byte> values(std::int64_t first, std::int64_t count) {
+    return value_.span().subspan(static_cast<std::size_t>(first * block_bytes_),
+                                 static_cast<std::size_t>(count * block_bytes_));
+  }
+  KvBlockView view(std::int64_t index) const {
+    return {key_.data() + index * block_bytes_, value_.data() + index * block_bytes_};
+  }
+  std::int64_t bytes() const { return static_cast<std::int64_t>(key_.bytes() + value_.bytes()); }
+
+ private:
+  std::int64_t block_bytes_ = 0;
+  AlignedBuffer<std::byte> key_;
+  AlignedBuffer<std::byte> value_;
+};
+
+}  // namespace powerprefill

@@ -1,0 +1,67 @@
+#include "engine/loaded_model.hpp"
+
+#include <fmt/format.h>
+
+#include "math/gemm.hpp"
+#include "math/numerics.hpp"
+
+namespace powerprefill {
+
+namespace {
+
+mpi::SharedStore store_of(WeightsPlacement::Store store) {
+  switch (store) {
+    case WeightsPlacement::Store::memory: return mpi::SharedStore::memory;
+    case WeightsPlacement::Store::file: return mpi::SharedStore::file;
+    case WeightsPlacement::Store::automatic: break;
+  }
+  return mpi::SharedStore::automatic;
+}
+
+void agree_on_numerics(const mpi::Communicator& world, const std::string& own, bool allow_mixed) {
+  const std::string of_root = world.broadcast_string(own, 0);
+  world.agree([&] {
+    if (own != of_root && !allow_mixed) {
+      throw Error(ErrorCode::launch,
+                  fmt::format("the ranks would not compute the same bits: '{}' here, '{}' on rank "
+                              "0; use nodes of one kind, or --allow-mixed-numerics",
+                              own, of_root));
+    }
+  });
+}
+
+}  // namespace
+
+LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options) {
+  LoadedModel model;
+  world.agree([&] {
+    model.config = load_config(options.folder);
+    if (options.threads < 1) {
+      throw Error(ErrorCode::usage, fmt::format("{} threads; at least 1", options.threads));
+    }
+    model.pool = std::make_unique<ThreadPool>(options.threads);
+  });
+  use_one_blas_thread();
+  model.config_fingerprint = fingerprint_of(model.config);
+  model.numerics = numerics_id();
+  agree_on_numerics(world, model.numerics, options.allow_mixed_numerics);
+  const mpi::Communicator node = world.split_node();
+  model.nodes = static_cast<int>(world.sum(std::int64_t{node.is_root() ? 1 : 0}));
+  std::int64_t number = world.prefix_sum(std::int64_t{node.is_root() ? 1 : 0});
+  node.broadcast_value(number, 0);
+  model.node = static_cast<int>(number);
+  const mpi::Communicator numa = options.weights.per_numa ? world.split_numa() : node.dup();
+  // Nodes load apart from each other: a failure on one of them is agreed by all here.
+  world.agree([&] {
+    try {
+      model.weights = Weights::load(options.folder, model.config, numa, *model.pool,
+                                    {.store = store_of(options.weights.store),
+                                     .scratch_folder = options.weights.scratch_folder});
+    } catch (const Error& error) {
+      throw Error(error.code(), error.what());
+    }
+  });
+  return model;
+}
+
+}  // namespace powerprefill

@@ -1,0 +1,29 @@
+// A model ready to run on this rank: config, threads, weights, agreed numerics.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/thread_pool.hpp"
+#include "model/config.hpp"
+#include "model/weights.hpp"
+#include "mpi/communicator.hpp"
+#include "powerprefill/model.hpp"
+
+namespace powerprefill {
+
+struct LoadedModel {
+  ModelConfig config;
+  std::string config_fingerprint;
+  std::string numerics;
+  int nodes = 1;
+  int node = 0;  // this rank's
+  std::unique_ptr<ThreadPool> pool;
+  Weights weights;
+};
+
+// Collective. Throws agreed Errors: input for the model; launch when the ranks would compute different
+// bits and options.allow_mixed_numerics is false.
+LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options);
+
+}  // namespace powerprefill

@@ -1,0 +1,81 @@
+// An HDF5 file as powerprefill uses it: described once, then left alone. Rows never pass through
+// HDF5; it tells where they lie, and plain reads and writes move them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hdf5/check.hpp"
+#include "hdf5/element.hpp"
+#include "hdf5/handle.hpp"
+#include "mpi/communicator.hpp"
+
+namespace powerprefill::hdf5 {
+
+// What a dataset is to be.
+struct DatasetSpec {
+  std::string name;  // full path; groups on the way are made
+  Element element = Element::u8;
+  std::vector<std::int64_t> shape;
+  std::string description;  // becomes the attribute `description`
+
+  // Bytes of the whole dataset. Throws Error(internal) on overflow.
+  std::int64_t bytes() const;
+};
+
+// What a dataset was found to be.
+struct DatasetInfo {
+  std::optional<Element> element;  // empty: a type that powerprefill does not use
+  std::vector<std::int64_t> shape;
+  std::int64_t offset = -1;  // in the file; -1: not one contiguous piece of it
+};
+
+// Not thread-safe, and HDF5 as a whole is not: one thread of a process may use it at a time. All
+// failures are Errors that name the file: storage from create(), cache from open().
+class File {
+ public:
+  // Collective, as is every call on the result: a new file through MPI-IO. It must not exist yet.
+  static File create(const mpi::Communicator& comm, const std::filesystem::path& path);
+  // A new file of this process alone; no MPI needed.
+  static File create_serial(const std::filesystem::path& path);
+  // An existing file, read-only, by this process alone; no MPI needed, no HDF5 lock taken.
+  static File open(const std::filesystem::path& path);
+
+  // Stores `element`'s type under `name`; datasets made later share it.
+  void name_type(const std::string& name, Element element);
+  // Contiguous, space assigned at once, never filled. Returns its offset in the file.
+  std::int64_t make_dataset(const DatasetSpec& spec);
+  DatasetInfo dataset(const std::string& name) const;
+
+  // Scalar attributes of the root group. Texts have a fixed length and are UTF-8.
+  void set_attribute(const std::string& name, const std::string& text);
+  void set_attribute(const std::string& name, std::int32_t value);
+  void set_attribute(const std::string& name, std::int64_t value);
+  void set_attribute(const std::string& name, std::uint64_t value);
+  // The inverse; a missing attribute or another type is an Error.
+  void get_attribute(const std::string& name, std::string& text) const;
+  void get_attribute(const std::string& name, std::int32_t& value) const;
+  void get_attribute(const std::string& name, std::int64_t& value) const;
+  void get_attribute(const std::string& name, std::uint64_t& value) const;
+
+  // Flushes, syncs (MPI-IO) and closes; nothing else may be called after it.
+  void finish();
+
+ private:
+  File(Handle file, Context context);
+  void set_number(const std::string& name, Element element, const void* value);
+  void get_number(const std::string& name, Element element, void* value) const;
+  void set_text(const Handle& object, const std::string& name, const std::string& text);
+  Handle open_attribute(const std::string& name) const;
+
+  Context context_;
+  Handle file_;
+  std::map<Element, Handle> named_types_;
+};
+
+}  // namespace powerprefill::hdf5

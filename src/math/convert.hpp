@@ -1,0 +1,19 @@
+// Rows between f32 and the dtype of the cache.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/dtype.hpp"
+
+namespace powerprefill {
+
+// The f32 values of data.size() elements of `dtype` at `bits`.
+void widen(DType dtype, const std::byte* bits, std::span<float> data);
+
+// Rounds to nearest, ties to even. Returns whether every value is finite in `dtype`: false when one
+// is not finite, or beyond 65504 for f16.
+bool round_to(DType dtype, std::span<const float> data, std::byte* bits);
+
+}  // namespace powerprefill

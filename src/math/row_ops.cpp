@@ -1,0 +1,222 @@
+#include "math/row_ops.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "math/simd.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "math/row_ops.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+#include <hwy/contrib/math/math-inl.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace powerprefill {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+const hn::ScalableTag<float> kFloats;
+using Vector = hn::Vec<decltype(kFloats)>;
+
+// The number of lanes is fixed per target, so all reductions here add in a fixed order.
+inline std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(kFloats)); }
+
+inline float total(Vector v) { return hn::GetLane(hn::SumOfLanes(kFloats, v)); }
+
+// Inputs below -87.3 give 0 (or a subnormal), as exp does; +88 is the largest used here.
+inline Vector exponential(Vector v) { return hn::Exp(kFloats, v); }
+
+float Dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, std::int64_t n) {
+  const std::int64_t step = lanes();
+  Vector s0 = hn::Zero(kFloats);
+  Vector s1 = s0;
+  Vector s2 = s0;
+  Vector s3 = s0;
+  std::int64_t i = 0;
+  for (; i + 4 * step <= n; i += 4 * step) {
+    s0 = hn::MulAdd(hn::LoadU(kFloats, a + i), hn::LoadU(kFloats, b + i), s0);
+    s1 = hn::MulAdd(hn::LoadU(kFloats, a + i + step), hn::LoadU(kFloats, b + i + step), s1);
+    s2 = hn::MulAdd(hn::LoadU(kFloats, a + i + 2 * step), hn::LoadU(kFloats, b + i + 2 * step), s2);
+    s3 = hn::MulAdd(hn::LoadU(kFloats, a + i + 3 * step), hn::LoadU(kFloats, b + i + 3 * step), s3);
+  }
+  for (; i + step <= n; i += step) {
+    s0 = hn::MulAdd(hn::LoadU(kFloats, a + i), hn::LoadU(kFloats, b + i), s0);
+  }
+  float sum = total(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
+  for (; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+void RmsNorm(const float* x, const float* weight, float epsilon, std::int64_t n, float* out) {
+  const float mean = Dot(x, x, n) / static_cast<float>(n);
+  const float scale = 1.0F / std::sqrt(mean + epsilon);
+  const std::int64_t step = lanes();
+  const Vector s = hn::Set(kFloats, scale);
+  std::int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    const Vector scaled = hn::Mul(hn::LoadU(kFloats, x + i), s);
+    hn::StoreU(hn::Mul(hn::LoadU(kFloats, weight + i), scaled), kFloats, out + i);
+  }
+  for (; i < n; ++i) out[i] = weight[i] * (x[i] * scale);
+}
+
+inline Vector Silu(Vector v) {
+  const Vector one = hn::Set(kFloats, 1.0F);
+  // Beyond -88 the exponential would overflow; the quotient is 0 to f32 there anyway.
+  const Vector e = exponential(hn::Min(hn::Neg(v), hn::Set(kFloats, 88.0F)));
+  return hn::Div(v, hn::Add(one, e));
+}
+
+void SiluMultiply(float* gate, const float* up, std::int64_t n) {
+  const std::int64_t step = lanes();
+  std::int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    const Vector g = hn::LoadU(kFloats, gate + i);
+    hn::StoreU(hn::Mul(Silu(g), hn::LoadU(kFloats, up + i)), kFloats, gate + i);
+  }
+  for (; i < n; ++i) {
+    gate[i] = hn::GetLane(Silu(hn::Set(kFloats, gate[i]))) * up[i];
+  }
+}
+
+void Add(float* y, const float* x, std::int64_t n) {
+  const std::int64_t step = lanes();
+  std::int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    hn::StoreU(hn::Add(hn::LoadU(kFloats, y + i), hn::LoadU(kFloats, x + i)), kFloats, y + i);
+  }
+  for (; i < n; ++i) y[i] += x[i];
+}
+
+void RotatePairs(const float* x, const float* cosine, const float* sine, std::int64_t head_dim,
+                 float* out) {
+  const std::int64_t half = head_dim / 2;
+  const std::int64_t step = lanes();
+  std::int64_t i = 0;
+  for (; i + step <= half; i += step) {
+    const Vector a = hn::LoadU(kFloats, x + i);
+    const Vector b = hn::LoadU(kFloats, x + half + i);
+    const Vector c = hn::LoadU(kFloats, cosine + i);
+    const Vector s = hn::LoadU(kFloats, sine + i);
+    hn::StoreU(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), kFloats, out + i);
+    hn::StoreU(hn::Add(hn::Mul(b, c), hn::Mul(a, s)), kFloats, out + half + i);
+  }
+  for (; i < half; ++i) {
+    const float a = x[i];
+    const float b = x[half + i];
+    out[i] = a * cosine[i] - b * sine[i];
+    out[half + i] = b * cosine[i] + a * sine[i];
+  }
+}
+
+void AddScaled(float* y, const float* x, float scale, std::int64_t n) {
+  const std::int64_t step = lanes();
+  const Vector s = hn::Set(kFloats, scale);
+  std::int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    const Vector sum = hn::MulAdd(s, hn::LoadU(kFloats, x + i), hn::LoadU(kFloats, y + i));
+    hn::StoreU(sum, kFloats, y + i);
+  }
+  for (; i < n; ++i) y[i] += scale * x[i];
+}
+
+inline void Scale(float* y, float scale, std::int64_t n) {
+  const std::int64_t step = lanes();
+  const Vector s = hn::Set(kFloats, scale);
+  std::int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    hn::StoreU(hn::Mul(s, hn::LoadU(kFloats, y + i)), kFloats, y + i);
+  }
+  for (; i < n; ++i) y[i] *= scale;
+}
+
+inline float Largest(const float* x, std::int64_t n) {
+  const std::int64_t step = lanes();
+  float largest = x[0];
+  std::int64_t i = 0;
+  if (n >= step) {
+    Vector m = hn::LoadU(kFloats, x);
+    for (i = step; i + step <= n; i += step) m = hn::Max(m, hn::LoadU(kFloats, x + i));
+    largest = hn::GetLane(hn::MaxOfLanes(kFloats, m));
+  }
+  for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+
+void MergeSoftmaxRow(float* scores, std::int64_t count, std::int64_t width, float& maximum,
+                     float& sum, float* out, std::int64_t out_size) {
+  const float largest = Largest(scores, count);
+  const std::int64_t step = lanes();
+  if (largest > maximum) {
+    // exp(-inf) = 0 for the first merge: the state starts at maximum -inf, sum 0, out 0.
+    const float shrink =
+        maximum == -std::numeric_limits<float>::infinity()
+            ? 0.0F
+            : hn::GetLane(exponential(hn::Set(kFloats, maximum - largest)));
+    maximum = largest;
+    sum *= shrink;
+    Scale(out, shrink, out_size);
+  }
+  const Vector m = hn::Set(kFloats, maximum);
+  Vector partial = hn::Zero(kFloats);
+  std::int64_t i = 0;
+  for (; i + step <= count; i += step) {
+    const Vector p = exponential(hn::Sub(hn::LoadU(kFloats, scores + i), m));
+    hn::StoreU(p, kFloats, scores + i);
+    partial = hn::Add(partial, p);
+  }
+  float rest = 0.0F;
+  for (; i < count; ++i) {
+    scores[i] = hn::GetLane(exponential(hn::Set(kFloats, scores[i] - maximum)));
+    rest += scores[i];
+  }
+  for (; i < width; ++i) scores[i] = 0.0F;
+  sum += total(partial) + rest;
+}
+
+std::int64_t Target() { return HWY_TARGET; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace powerprefill
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace powerprefill {
+
+HWY_EXPORT(Dot);
+HWY_EXPORT(RmsNorm);
+HWY_EXPORT(SiluMultiply);
+HWY_EXPORT(Add);
+HWY_EXPORT(RotatePairs);
+HWY_EXPORT(AddScaled);
+HWY_EXPORT(MergeSoftmaxRow);
+HWY_EXPORT(Target);
+
+void rms_norm(const float* x, const float* weight, float epsilon, std::int64_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(RmsNorm)(x, weight, epsilon, n, out);
+}
+void silu_multiply(float* gate, const float* up, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(SiluMultiply)(gate, up, n);
+}
+void add(float* y, const float* x, std::int64_t n) { HWY_DYNAMIC_DISPATCH(Add)(y, x, n); }
+void rotate_pairs(const float* x, const float* cosine, const float* sine, std::int64_t head_dim,
+                  float* out) {
+  HWY_DYNAMIC_DISPATCH(RotatePairs)(x, cosine, sine, head_dim, out);
+}
+float dot(const float* a, const float* b, std::int64_t n) {
+  return HWY_DYNAMIC_DISPATCH(Dot)(a, b, n);
+}
+void add_scaled(float* y, const float* x, float scale, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(AddScaled)(y, x, scale, n);
+}
+void merge_softmax_row(float* scores, std::int64_t count, std::int64_t width, float& maximum,
+                       float& sum, float* out, std::int64_t out_size) {
+  HWY_DYNAMIC_DISPATCH(MergeSoftmaxRow)(scores, count, width, maximum, sum, out, out_size);
+}
+std::string simd_target() {
+  return hwy::TargetName(HWY_DYNAMIC_DISPATCH(Target)());
+}
+
+}  // namespace powerprefill
+#endif

@@ -1,0 +1,16 @@
+// The rotary position embedding in a config.json.
+#pragma once
+
+#include <cstdint>
+
+#include "model/config.hpp"
+#include "model/json_fields.hpp"
+
+namespace powerprefill {
+
+// Reads `rope_theta` + `rope_scaling` or `rope_parameters`. `max_positions` stands in for an absent
+// `original_max_position_embeddings`. Throws Error(input) for types and keys that are not
+// supported.
+RopeParameters read_rope(const JsonFields& config, std::int64_t max_positions);
+
+}  // namespace powerprefill

@@ -1,0 +1,15 @@
+#include "mpi/session.hpp"
+#include "powerprefill/session.hpp"
+
+namespace powerprefill {
+
+Session::Session() : session_(std::make_unique<mpi::Session>()) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+
+int Session::rank() const { return session_->world().rank(); }
+int Session::ranks() const { return session_->world().size(); }
+void Session::abort(int code) noexcept { session_->abort(code); }
+
+}  // namespace powerprefill

@@ -1,0 +1,53 @@
+// Who sends which KV blocks to whom for one layer: a pure function of pattern and partition.
+//
+// Two kinds of traffic:
+// - *shares*: for each pair of ranks the blocks that the receiver's queries need, in one go;
+// - the *sink*: blocks that every later rank needs travel down binomial trees instead, so that no
+//   owner has to send them P - 1 times.
+//
+// With the power pattern and L blocks per rank (a power of two), a rank receives shares from ranks
+// r - 1, r - 2, r - 4, ..., at most log2 P partners, and the sink from one tree parent.
+// Example, P = 4, L = 8, window 5, sink 1 (blocks 0..31), rank 3 (blocks 24..31):
+//   from rank 2: blocks 16..23 (window and distance 8); from rank 1: blocks 8..15 (distance 16);
+//   from rank 0: the sink (block 0) through its tree parent, rank 2.
+// Bytes received by a rank: blocks received x 2 B G D x bytes of an element, counted by
+// received_blocks().
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "partition/partition.hpp"
+#include "powerprefill/pattern.hpp"
+
+namespace powerprefill {
+
+// Blocks that go from one rank to another; ranges in descending order, the order of use.
+struct Share {
+  int peer = -1;
+  std::vector<BlockRange> ranges;
+  std::int64_t blocks() const;
+  bool operator==(const Share&) const = default;
+};
+
+// One rank's place in the tree that spreads the sink blocks of one owner.
+struct SinkTree {
+  Share blocks;                // peer: the owner
+  int parent = -1;             // -1 at the owner
+  std::vector<int> children;   // in the order of sending
+};
+
+// One rank's part of the exchange of one layer.
+struct ExchangePlan {
+  std::vector<Share> receives;   // by descending first block: nearest blocks first
+  std::vector<Share> sends;      // by ascending peer: the rank that needs its blocks first is next
+  std::vector<SinkTree> sinks;   // by descending first block; only trees that this rank is part of
+
+  std::int64_t received_blocks() const;
+};
+
+// Cost: O(blocks x out-degree), the same on every rank.
+ExchangePlan make_exchange_plan(const Pattern& pattern, const Partition& partition, int rank);
+
+}  // namespace powerprefill

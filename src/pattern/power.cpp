@@ -1,0 +1,46 @@
+// Power: sink, window, and every block at a power-of-two distance (Algorithm 1 of the paper).
+#include <algorithm>
+
+#include "pattern/registry.hpp"
+
+namespace powerprefill {
+
+namespace {
+
+class Power final : public Pattern {
+ public:
+  explicit Power(const PatternSpec& spec) : window_(spec.window), sink_(spec.sink) {}
+
+  bool attends(std::int64_t query, std::int64_t key) const override {
+    const std::int64_t d = query - key;
+    return key >= 0 && d >= 0 && (key < sink_ || d < window_ || (d & (d - 1)) == 0);
+  }
+
+  std::vector<std::int64_t> key_blocks(std::int64_t query) const override {
+    std::vector<std::int64_t> keys;
+    std::int64_t d = 0;
+    for (; d < window_ && d <= query; ++d) keys.push_back(query - d);
+    std::int64_t power = 1;
+    while (power < d) power *= 2;
+    for (; power <= query && query - power >= sink_; power *= 2) keys.push_back(query - power);
+    for (std::int64_t key = std::min(sink_ - 1, keys.back() - 1); key >= 0; --key) {
+      keys.push_back(key);
+    }
+    return keys;
+  }
+
+  std::int64_t sink() const override { return sink_; }
+
+ private:
+  std::int64_t window_;
+  std::int64_t sink_;
+};
+
+}  // namespace
+
+const PatternKind kPowerPattern = {
+    "power", true, true, [](const PatternSpec& spec) -> std::shared_ptr<const Pattern> {
+      return std::make_shared<Power>(spec);
+    }};
+
+}  // namespace powerprefill

@@ -1,0 +1,142 @@
+#include "report/prefill_report.hpp"
+
+#include <algorithm>
+#include <functional>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace powerprefill {
+
+namespace {
+
+using Pick = std::function<double(const RankReport&)>;
+
+double largest(const PrefillReport& report, const Pick& pick) {
+  double value = 0;
+  for (const RankReport& rank : report.per_rank) value = std::max(value, pick(rank));
+  return value;
+}
+
+double total(const PrefillReport& report, const Pick& pick) {
+  double value = 0;
+  for (const RankReport& rank : report.per_rank) value += pick(rank);
+  return value;
+}
+
+double mean(const PrefillReport& report, const Pick& pick) {
+  return total(report, pick) / static_cast<double>(report.per_rank.size());
+}
+
+Pick zone(const std::string& name) {
+  return [name](const RankReport& rank) { return rank.zone_seconds.at(name); };
+}
+
+double rate(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
+
+// Useful GFLOP/s of all ranks, over the seconds of the slowest.
+double gemm_gflops(const PrefillReport& report) {
+  const double seconds = largest(report, [](const RankReport& rank) {
+    return rank.zone_seconds.at("qkv") + rank.zone_seconds.at("attention_out") +
+           rank.zone_seconds.at("mlp");
+  });
+  return rate(total(report, [](const RankReport& r) { return r.gemm_flops; }), seconds) * 1e-9;
+}
+
+double attention_gflops(const PrefillReport& report) {
+  return rate(total(report, [](const RankReport& r) { return r.attention_flops; }),
+              largest(report, zone("attention"))) *
+         1e-9;
+}
+
+// Peak resident bytes by node. Shared weights are counted once: what ranks hold in common is taken from
+// the rank with the largest resident size.
+std::vector<double> peak_by_node(const PrefillReport& report) {
+  std::vector<double> peaks(static_cast<std::size_t>(report.nodes), 0.0);
+  std::vector<bool> counted(peaks.size(), false);
+  for (const RankReport& rank : report.per_rank) {
+    const auto node = static_cast<std::size_t>(rank.node);
+    const double shared = counted[node] ? static_cast<double>(report.weights_bytes) : 0.0;
+    peaks[node] += std::max(0.0, static_cast<double>(rank.peak_rss_bytes) - shared);
+    counted[node] = true;
+  }
+  return peaks;
+}
+
+}  // namespace
+
+std::string human_bytes(double bytes) {
+  constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  while (bytes >= 1024 && unit + 1 < std::size(units)) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, units[unit]);
+}
+
+std::string to_table(const PrefillReport& report, const ReportContext& context) {
+  std::string text = fmt::format(
+      "{} tokens in {:.2f} s: {:.0f} tokens/s with {} rank{} x {} thread{}, attention {}\n",
+      report.tokens, report.wall_seconds,
+      rate(static_cast<double>(report.tokens), report.wall_seconds), report.ranks,
+      report.ranks == 1 ? "" : "s", report.per_rank.front().threads,
+      report.per_rank.front().threads == 1 ? "" : "s", context.attention);
+  text += fmt::format("  {:<16}{:>10}{:>10}\n", "seconds in", "max", "mean");
+  for (const auto& [name, seconds] : report.per_rank.front().zone_seconds) {
+    if (largest(report, zone(name)) < 0.0005) continue;
+    text += fmt::format("  {:<16}{:>10.3f}{:>10.3f}\n", name, largest(report, zone(name)),
+                        mean(report, zone(name)));
+  }
+  text += fmt::format(
+      "  linear layers {:.1f} GFLOP/s, attention {:.1f} GFLOP/s (useful, all ranks)\n"
+      "  received {} per rank at most; cache {}, weights {} in {}",
+      gemm_gflops(report), attention_gflops(report),
+      human_bytes(largest(report, [](const RankReport& r) { return double(r.bytes_received); })),
+      human_bytes(static_cast<double>(report.cache_bytes)),
+      human_bytes(static_cast<double>(report.weights_bytes)), report.weights_location);
+  return text;
+}
+
+std::string to_json(const PrefillReport& report, const ReportContext& context) {
+  nlohmann::ordered_json zones;
+  for (const auto& [name, seconds] : report.per_rank.front().zone_seconds) {
+    zones[name] = {{"max", largest(report, zone(name))}, {"mean", mean(report, zone(name))}};
+  }
+  nlohmann::ordered_json json = {
+      {"tokens", report.tokens},
+      {"resumed_from", 0},
+      {"ranks", report.ranks},
+      {"nodes", report.nodes},
+      {"threads", report.per_rank.front().threads},
+      {"attention", context.attention},
+      {"compute", "f32"},
+      {"kv_dtype", context.kv_dtype},
+      {"numerics", report.numerics},
+      {"wall_s", report.wall_seconds},
+      {"tokens_per_s", rate(static_cast<double>(report.tokens), report.wall_seconds)},
+      {"zones", zones},
+      {"exchange_wait_s", largest(report, zone("exchange_wait"))},
+      {"cache_bytes", report.cache_bytes},
+      {"cache_write_s", largest(report, [](const RankReport& r) { return r.cache_write_seconds; })},
+      {"weights_bytes", report.weights_bytes},
+      {"weights_location", report.weights_location},
+      {"peak_rss_bytes", peak_by_node(report)},
+      {"gemm_gflops", gemm_gflops(report)},
+      {"attention_gflops", attention_gflops(report)}};
+  for (const RankReport& rank : report.per_rank) {
+    json["bytes_received"].push_back(rank.bytes_received);
+    json["per_rank"].push_back({{"node", rank.node},
+                                {"tokens", rank.tokens},
+                                {"block_pairs", rank.pairs},
+                                {"bytes_planned", rank.bytes_planned},
+                                {"peers", rank.peers},
+                                {"activation_bytes", rank.activation_bytes},
+                                {"pss_bytes", rank.pss_bytes},
+                                {"peak_rss_bytes", rank.peak_rss_bytes},
+                                {"zones", rank.zone_seconds}});
+  }
+  return json.dump(2) + "\n";
+}
+
+}  // namespace powerprefill

@@ -1,0 +1,25 @@
+// The account of a prefill, as a table and as JSON.
+#pragma once
+
+#include <string>
+
+#include "powerprefill/prefill.hpp"
+
+namespace powerprefill {
+
+// What the command line knows beside the report itself.
+struct ReportContext {
+  std::string attention;  // e.g. "power (block 256, window 5, sink 1)"
+  std::string kv_dtype;
+};
+
+// Zones with their largest and mean seconds over the ranks, rates, bytes. Several lines.
+std::string to_table(const PrefillReport& report, const ReportContext& context);
+
+// The `--report` file.
+std::string to_json(const PrefillReport& report, const ReportContext& context);
+
+// "1.5 GiB"
+std::string human_bytes(double bytes);
+
+}  // namespace powerprefill

@@ -1,0 +1,161 @@
+// Storage that fails: this program's own pwrite, fsync, fdatasync, fallocate and renameat2 stand
+// before those of the C library, and fail when told to.
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "cache_support.hpp"
+
+namespace {
+
+// The errno of the calls after the next `skip` ones; 0: the call works.
+struct Fault {
+  std::atomic<int> error{0};
+  std::atomic<int> skip{0};
+
+  bool strikes() {
+    if (error == 0 || skip-- > 0) return false;
+    errno = error;
+    return true;
+  }
+};
+
+Fault pwrite_fault;
+Fault fsync_fault;
+Fault fdatasync_fault;
+Fault fallocate_fault;
+Fault rename_fault;
+
+}  // namespace
+
+extern "C" {
+
+ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
+  return pwrite_fault.strikes() ? -1 : ::syscall(SYS_pwrite64, fd, data, size, offset);
+}
+int fsync(int fd) {
+  return fsync_fault.strikes() ? -1 : static_cast<int>(::syscall(SYS_fsync, fd));
+}
+int fdatasync(int fd) {
+  return fdatasync_fault.strikes() ? -1 : static_cast<int>(::syscall(SYS_fdatasync, fd));
+}
+int fallocate(int fd, int mode, off_t offset, off_t size) {
+  return fallocate_fault.strikes()
+             ? -1
+             : static_cast<int>(::syscall(SYS_fallocate, fd, mode, offset, size));
+}
+int renameat2(int from_fd, const char* from, int to_fd, const char* to,
+              unsigned int flags) noexcept {
+  return rename_fault.strikes()
+             ? -1
+             : static_cast<int>(::syscall(SYS_renameat2, from_fd, from, to_fd, to, flags));
+}
+}
+
+namespace powerprefill::cache_test {
+namespace {
+
+using mpi::Communicator;
+
+// The last rank is the one in trouble, so that the others have to learn of it.
+bool in_trouble(const Communicator& comm) {
+  return comm.rank() == comm.size() - 1;
+}
+
+void set_up_fails(const Communicator& comm, const fs::path& folder) {
+  const CacheHeader header = small_header(DType::f32);
+  const fs::path path = folder / "kv.h5";
+  const auto fails = [&](Fault& fault, int error, const std::string& text) {
+    fault.error = error;
+    require_agreed(comm, ErrorCode::storage, text,
+                   [&] { CacheWriter::create(comm, path, header, false); });
+    fault.error = 0;
+    comm.barrier();
+    require(names_in(folder).empty(), "files are left after: " + text);
+    comm.barrier();
+  };
+  fails(fallocate_fault, ENOSPC, "cannot reserve");
+  fails(rename_fault, EIO, "cannot rename");
+  fails(fsync_fault, EIO, "cannot sync");
+}
+
+void poor_file_systems(const Communicator& comm, const fs::path& folder) {
+  const CacheHeader header = small_header(DType::f32);
+  const fs::path path = folder / "kv.h5";
+  fallocate_fault.error = EOPNOTSUPP;
+  rename_fault.error = EINVAL;
+  {
+    CacheWriter writer = CacheWriter::create(comm, path, header, false);
+    require(writer.warnings().size() == (comm.is_root() ? 1U : 0U), "one warning was expected");
+    write_tokens(comm, writer, 0, 40);
+    require_contents(CacheReader::open(path), 40);
+  }
+  require_agreed(comm, ErrorCode::usage, "add --force",
+                 [&] { CacheWriter::create(comm, path, header, false); });
+  fallocate_fault.error = 0;
+  rename_fault.error = 0;
+  comm.barrier();
+  require(names_in(folder) == std::vector<std::string>{"kv.h5"}, "temporary files are left");
+}
+
+// A failure after set-up: one message everywhere, and the commit before still counts.
+void commits_fail(const Communicator& comm, const fs::path& folder) {
+  const CacheHeader header = small_header(DType::f32);
+  const auto fails = [&](Fault& fault, int error, int skip, bool here, const std::string& text) {
+    const fs::path path = folder / "kv.h5";
+    CacheWriter writer = CacheWriter::create(comm, path, header, true);
+    write_tokens(comm, writer, 0, 40);
+    fault.skip = skip;
+    fault.error = here ? error : 0;
+    require_agreed(comm, ErrorCode::storage, text, [&] { write_tokens(comm, writer, 32, 192); });
+    fault.error = 0;
+    require_error(ErrorCode::storage, text, [&] { commit(writer, 192); });
+    const CacheReader reader = CacheReader::open(path);
+    require(reader.sequence() == 1, "a failed commit counts: " + text);
+    require(reader.token_ids() == token_ids(40) && reader.tokens() == 40, "the commit is lost");
+    comm.barrier();
+  };
+  fails(pwrite_fault, ENOSPC, 3, in_trouble(comm), "cannot write");
+  fails(fsync_fault, EIO, 0, in_trouble(comm), "cannot sync");
+  fails(fdatasync_fault, EIO, 0, comm.is_root(), "cannot sync the commit record");
+}
+
+// The queue is done, and rank 0 fails at each of the writes of a commit in turn.
+void values_fail(const Communicator& comm, const fs::path& folder) {
+  const CacheHeader header = small_header(DType::bf16, true);
+  const fs::path path = folder / "kv.h5";
+  constexpr int writes_of_a_commit = 7;  // 2 tables, tokens, decoded, logits, hidden, record
+  for (int skip = 0; skip < writes_of_a_commit; ++skip) {
+    CacheWriter writer = CacheWriter::create(comm, path, header, true);
+    write_tokens(comm, writer, 0, 64);
+    pwrite_fault.skip = skip;
+    pwrite_fault.error = comm.is_root() ? EIO : 0;
+    require_agreed(comm, ErrorCode::storage, "cannot write", [&] { commit(writer, 64); });
+    pwrite_fault.error = 0;
+    require_contents(CacheReader::open(path), 64);
+    require(CacheReader::open(path).sequence() == 1, "a failed commit counts");
+    comm.barrier();
+  }
+  CacheWriter writer = CacheWriter::create(comm, path, header, true);
+  write_tokens(comm, writer, 0, 64);
+  pwrite_fault.skip = writes_of_a_commit;
+  pwrite_fault.error = comm.is_root() ? EIO : 0;
+  commit(writer, 64);  // a commit has no write beyond those
+  pwrite_fault.error = 0;
+}
+
+}  // namespace
+}  // namespace powerprefill::cache_test
+
+int main(int argc, char** argv) {
+  using namespace powerprefill::cache_test;
+  return run_cases(argc, argv,
+                   {{"set_up_fails", set_up_fails},
+                    {"poor_file_systems", poor_file_systems},
+                    {"commits_fail", commits_fail},
+                    {"values_fail", values_fail}});
+}

@@ -1,0 +1,230 @@
+// What the MPI tests of the cache share: checks, and a small cache of known contents.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/checked.hpp"
+#include "cache/reader.hpp"
+#include "cache/writer.hpp"
+#include "mpi/session.hpp"
+
+namespace powerprefill::cache_test {
+
+namespace fs = std::filesystem;
+
+inline void require(bool condition, const std::string& what) {
+  if (!condition) throw std::runtime_error(what);
+}
+
+// Runs `call`, which must throw an Error with this code and text.
+inline Error require_error(ErrorCode code, const std::string& text,
+                           const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    require(error.code() == code && std::string(error.what()).find(text) != std::string::npos,
+            fmt::format("expected code {} with \"{}\", got {}: {}", static_cast<int>(code), text,
+                        static_cast<int>(error.code()), error.what()));
+    return error;
+  }
+  throw std::runtime_error("nothing was thrown; expected: " + text);
+}
+
+// Runs a collective `call`, which must throw the same agreed Error on every rank.
+inline void require_agreed(const mpi::Communicator& comm, ErrorCode code, const std::string& text,
+                           const std::function<void()>& call) {
+  const Error error = require_error(code, text, call);
+  require(error.is_agreed(), "not agreed: " + std::string(error.what()));
+  require(comm.broadcast_string(error.what(), 0) == error.what(), "messages differ over the ranks");
+}
+
+inline CacheHeader small_header(DType dtype, bool saves_hidden = false) {
+  CacheHeader header;
+  header.capacity = 192;
+  header.block_tokens = 16;
+  header.num_layers = 3;
+  header.num_kv_heads = 2;
+  header.head_dim = 8;
+  header.hidden = 24;
+  header.vocabulary = 50;
+  header.dtype = dtype;
+  header.weights_fingerprint = "0123456789abcdef";
+  header.config_fingerprint = "fedcba9876543210";
+  header.schedule = R"({"block": 16, "layers": [{"pattern": "full"}]})";
+  header.rope = R"({"theta": 10000.0})";
+  header.compute = "f32";
+  header.numerics = "test";
+  header.writer = "cache_test";
+  header.saves_hidden = saves_hidden;
+  return header;
+}
+
+// Rows [first, first + count) of one layer's keys (part 0) or values (part 1): whole numbers in
+// [-128, 128), exact in every dtype.
+inline std::vector<std::byte> rows_of(const CacheHeader& header, std::int64_t layer, int part,
+                                      std::int64_t first, std::int64_t count) {
+  const std::int64_t width = header.num_kv_heads * header.head_dim;
+  std::vector<std::byte> bytes(static_cast<std::size_t>(count * header.row_bytes()));
+  for (std::int64_t i = 0; i < count * width; ++i) {
+    const std::int64_t place = ((2 * layer + part) * 4096 + first) * width + i;
+    const std::uint32_t mixed = static_cast<std::uint32_t>(place) * 2654435761U;
+    const float value = static_cast<float>(mixed >> 24) - 128.0F;
+    const std::uint16_t half =
+        header.dtype == DType::f16 ? f16_from_f32(value) : bf16_from_f32(value);
+    const std::size_t size = bytes_of(header.dtype);
+    const void* source = &value;
+    if (size == 2) source = &half;
+    std::memcpy(bytes.data() + static_cast<std::size_t>(i) * size, source, size);
+  }
+  return bytes;
+}
+
+inline std::vector<float> hidden_rows(const CacheHeader& header, std::int64_t first,
+                                      std::int64_t count) {
+  std::vector<float> rows(static_cast<std::size_t>(count * header.hidden));
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    rows[i] = static_cast<float>(first * header.hidden) + static_cast<float>(i);
+  }
+  return rows;
+}
+
+inline std::vector<std::int32_t> token_ids(std::int64_t count) {
+  std::vector<std::int32_t> ids;
+  for (std::int64_t i = 0; i < count; ++i) ids.push_back(static_cast<std::int32_t>(i * 31 % 50));
+  return ids;
+}
+
+inline std::vector<float> values_at(std::int64_t count, std::int64_t tokens) {
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < count; ++i) values.push_back(static_cast<float>(i + 1000 * tokens));
+  return values;
+}
+
+inline void commit(CacheWriter& writer, std::int64_t tokens) {
+  const CacheHeader& header = writer.header();
+  writer.commit(tokens, token_ids(tokens), values_at(header.vocabulary, tokens),
+                values_at(header.hidden, tokens));
+}
+
+// Collective: writes and commits tokens [first, last), each rank every comm.size()-th block.
+inline void write_tokens(const mpi::Communicator& comm, CacheWriter& writer, std::int64_t first,
+                         std::int64_t last) {
+  const CacheHeader& header = writer.header();
+  std::vector<std::vector<std::byte>> alive;
+  std::vector<std::vector<float>> alive_hidden;
+  std::int64_t ticket = 0;
+  for (std::int64_t block = first / header.block_tokens; block * header.block_tokens < last;
+       ++block) {
+    if (block % comm.size() != comm.rank()) continue;
+    const std::int64_t token = block * header.block_tokens;
+    const std::int64_t count = std::min(header.block_tokens, last - token);
+    for (std::int64_t layer = 0; layer < header.num_layers; ++layer) {
+      alive.push_back(rows_of(header, layer, 0, token, count));
+      alive.push_back(rows_of(header, layer, 1, token, count));
+      ticket = writer.write_layer(layer, token, alive[alive.size() - 2], alive.back());
+    }
+    if (header.saves_hidden) {
+      alive_hidden.push_back(hidden_rows(header, token, count));
+      ticket = writer.write_hidden(token, alive_hidden.back());
+    }
+  }
+  comm.agree([&] { writer.wait_for(ticket); });
+  commit(writer, last);
+}
+
+// Checks everything a reader can see against what write_tokens() wrote.
+inline void require_contents(const CacheReader& reader, std::int64_t tokens) {
+  const CacheHeader& header = reader.header();
+  require(reader.tokens() == tokens, fmt::format("{} tokens, not {}", reader.tokens(), tokens));
+  require(reader.token_ids() == token_ids(tokens), "token ids differ");
+  require(reader.logits() == values_at(header.vocabulary, tokens), "logits differ");
+  require(reader.hidden() == values_at(header.hidden, tokens), "hidden differs");
+  for (std::int64_t block = 0; block < ceil_div(tokens, header.block_tokens); ++block) {
+    const std::int64_t rows = reader.rows_of(block);
+    std::vector<std::byte> data(static_cast<std::size_t>(rows * header.row_bytes()));
+    for (std::int64_t layer = 0; layer < header.num_layers; ++layer) {
+      for (int part = 0; part < 2; ++part) {
+        reader.read_block(layer, part == 0 ? KvPart::key : KvPart::value, block, data);
+        require(data == rows_of(header, layer, part, block * header.block_tokens, rows),
+                fmt::format("layer {} part {} block {} differs", layer, part, block));
+      }
+    }
+  }
+}
+
+inline std::vector<char> contents_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline void write_file(const fs::path& path, const std::vector<char>& bytes) {
+  std::ofstream(path, std::ios::binary).write(bytes.data(), std::ssize(bytes));
+}
+
+// Where `needle` begins in `bytes`; it must be there.
+inline std::size_t find_in(const std::vector<char>& bytes, const void* needle, std::size_t size) {
+  const auto* first = static_cast<const char*>(needle);
+  const auto at = std::search(bytes.begin(), bytes.end(), first, first + size);
+  require(at != bytes.end(), "the bytes looked for are not in the file");
+  return static_cast<std::size_t>(at - bytes.begin());
+}
+
+inline std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// Runs each case in an empty folder of its own under argv[1]; returns the exit code.
+struct Case {
+  const char* name;
+  void (*run)(const mpi::Communicator& comm, const fs::path& folder);
+};
+
+inline int run_cases(int argc, char** argv, const std::vector<Case>& cases) {
+  mpi::Session session;
+  const mpi::Communicator& comm = session.world();
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: %s SCRATCH_FOLDER\n", argv[0]);
+    return 2;
+  }
+  const fs::path base = fs::path(argv[1]) /
+                        fmt::format("{}.np{}", fs::path(argv[0]).filename().string(), comm.size());
+  for (const Case& test : cases) {
+    const fs::path folder = base / test.name;
+    if (comm.is_root()) {
+      fs::remove_all(folder);
+      fs::create_directories(folder);
+    }
+    comm.barrier();
+    try {
+      test.run(comm, folder);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "FAILED %s on rank %d of %d: %s\n", test.name, comm.rank(), comm.size(),
+                   error.what());
+      session.abort(1);
+    }
+    comm.barrier();
+  }
+  if (comm.is_root()) {
+    fs::remove_all(base);
+    std::printf("%zu cases passed on %d ranks\n", cases.size(), comm.size());
+  }
+  return 0;
+}
+
+}  // namespace powerprefill::cache_test
