@@ -19,13 +19,16 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
+  // This process among those of the job, 0 <= rank() < ranks().
   int rank() const;
+  // Processes of the job; 1 without a launcher.
   int ranks() const;
 
   // Ends all ranks at once with this exit code. For an Error that is not is_agreed(): the other ranks
   // may be waiting for this one. Does not return.
   [[noreturn]] void abort(int code) noexcept;
 
+  // For the library's own use.
   mpi::Session& mpi() noexcept { return *session_; }
 
  private:

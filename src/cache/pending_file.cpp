@@ -166,24 +166,38 @@ void PendingFile::make_probe() {
       fmt::format("files in the folder of {} vanish as soon as they are made", path_.string()));
 }
 
+bool PendingFile::reserve_space(const FileHandle& file, int mode, std::int64_t bytes) const {
+  int error = 0;
+  do {
+    error = ::fallocate(file.fd(), mode, 0, bytes) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  if (error == EOPNOTSUPP || error == ENOSYS) return false;
+  if (error != 0) {
+    throw Error(ErrorCode::storage,
+                fmt::format("cannot reserve {} bytes for {}: {}; free space there, or choose "
+                            "another output",
+                            bytes, path_.string(), reason_of_errno(error)));
+  }
+  return true;
+}
+
+void PendingFile::require_space(std::int64_t bytes) {
+  if (!reserve_space(probe_file_, FALLOC_FL_KEEP_SIZE, bytes)) return;
+  if (::ftruncate(probe_file_.fd(), static_cast<off_t>(probe_text_.size())) != 0) {
+    throw Error(ErrorCode::storage,
+                fmt::format("cannot shorten {}: {}", probe_.string(), reason_of_errno(errno)));
+  }
+}
+
 void PendingFile::reserve() {
   file_ = FileHandle::open(temporary_, O_RDWR, ErrorCode::storage);
   if (try_lock(file_) == LockResult::busy) throw in_use(temporary_);
   const std::int64_t size = file_.size(ErrorCode::storage);
-  int error = 0;
-  do {
-    error = ::fallocate(file_.fd(), 0, 0, size) == 0 ? 0 : errno;
-  } while (error == EINTR);
-  if (error == EOPNOTSUPP || error == ENOSYS) {
+  if (!reserve_space(file_, 0, size)) {
     warnings_.push_back(
         fmt::format("the file system of {} cannot reserve space: it may get full "
                     "in mid-run (the file will take {} bytes)",
                     path_.string(), size));
-  } else if (error != 0) {
-    throw Error(ErrorCode::storage,
-                fmt::format("cannot reserve {} bytes for {}: {}; free space there, or choose "
-                            "another output",
-                            size, path_.string(), reason_of_errno(error)));
   }
   file_.sync();
   probe_file_ = FileHandle();

@@ -30,6 +30,9 @@ class PendingFile {
   const std::filesystem::path& probe() const { return probe_; }
   const std::string& probe_text() const { return probe_text_; }
 
+  // Finds out whether a file of `bytes` bytes fits, by reserving them for an instant: MPI-IO and
+  // HDF5 do not survive a file that cannot get its size. Throws Error(storage).
+  void require_space(std::int64_t bytes);
   // Opens the temporary file, which exists by now, locks it, reserves the space of its whole length
   // and syncs it. Throws Error(storage).
   void reserve();
@@ -44,6 +47,8 @@ class PendingFile {
 
  private:
   explicit PendingFile(const std::filesystem::path& path);
+  // fallocate(2) of `file`; false where the file system cannot reserve.
+  bool reserve_space(const FileHandle& file, int mode, std::int64_t bytes) const;
   void take_over_existing(bool force);
   void remove_stale() const;
   void make_probe();

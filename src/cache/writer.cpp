@@ -46,6 +46,15 @@ void sync_data(const FileHandle& file) {
   }
 }
 
+// Upper bound of the file's length, generous to HDF5's own structure.
+std::int64_t largest_file(const CacheHeader& header) {
+  constexpr std::int64_t structure = std::int64_t{1} << 20;
+  constexpr std::int64_t each_dataset = std::int64_t{16} << 10;
+  std::int64_t bytes = structure;
+  for (const hdf5::DatasetSpec& spec : datasets_of(header)) bytes += spec.bytes() + each_dataset;
+  return bytes;
+}
+
 // Collective; the offsets of datasets_of(header).
 std::vector<std::int64_t> make_structure(const mpi::Communicator& comm,
                                          const std::filesystem::path& path,
@@ -79,7 +88,9 @@ CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesy
   comm.agree([&] {
     const std::string problem = problem_of(header);
     if (!problem.empty()) throw Error(ErrorCode::internal, "cannot make a cache file: " + problem);
-    if (comm.is_root()) pending.emplace(path, force);
+    if (!comm.is_root()) return;
+    pending.emplace(path, force);
+    pending->require_space(largest_file(header));
   });
   state->header.generation = pending ? pending->generation() : 0;
   comm.broadcast_value(state->header.generation, 0);

@@ -125,8 +125,9 @@ DatasetInfo File::dataset(const std::string& name) const {
 
 void File::finish() {
   named_types_.clear();
+  // A rank whose flush failed still closes, in the handle's destructor: the others wait for it.
   check(H5Fflush(file_.id(), H5F_SCOPE_GLOBAL), "flush the HDF5 structure", context_);
-  // Not through Handle: its destructor could not report a failed close.
+  // Not through the handle, whose destructor could not report a failed close.
   check(H5Fclose(file_.release()), "close the HDF5 structure", context_);
 }
 

@@ -69,8 +69,9 @@ bool in_trouble(const Communicator& comm) {
 void set_up_fails(const Communicator& comm, const fs::path& folder) {
   const CacheHeader header = small_header(DType::f32);
   const fs::path path = folder / "kv.h5";
-  const auto fails = [&](Fault& fault, int error, const std::string& text) {
-    fault.error = error;
+  const auto fails = [&](Fault& fault, int error, int skip, bool here, const std::string& text) {
+    fault.skip = skip;
+    fault.error = here ? error : 0;
     require_agreed(comm, ErrorCode::storage, text,
                    [&] { CacheWriter::create(comm, path, header, false); });
     fault.error = 0;
@@ -78,9 +79,14 @@ void set_up_fails(const Communicator& comm, const fs::path& folder) {
     require(names_in(folder).empty(), "files are left after: " + text);
     comm.barrier();
   };
-  fails(fallocate_fault, ENOSPC, "cannot reserve");
-  fails(rename_fault, EIO, "cannot rename");
-  fails(fsync_fault, EIO, "cannot sync");
+  fails(fallocate_fault, ENOSPC, 0, true, "cannot reserve");  // before HDF5's work
+  fails(fallocate_fault, ENOSPC, 1, true, "cannot reserve");  // after it
+  fails(rename_fault, EIO, 0, true, "cannot rename");
+  fails(fsync_fault, EIO, comm.is_root() ? 1 : 0, in_trouble(comm), "cannot flush");
+  // Every sync of rank 0 in turn: the probe's, HDF5's, the file's, the folder's.
+  for (int skip = 0; skip < 4; ++skip) {
+    fails(fsync_fault, EIO, skip, comm.is_root(), skip == 1 ? "cannot flush" : "cannot sync");
+  }
 }
 
 void poor_file_systems(const Communicator& comm, const fs::path& folder) {

@@ -1,0 +1,71 @@
+"""The rules of the house that a compiler does not check."""
+
+import pathlib
+import re
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCES = sorted(p for folder in ("src", "include") for p in (ROOT / folder).rglob("*")
+                 if p.suffix in (".hpp", ".cpp"))
+
+# What each room may include; itself and the public headers always.
+MAY_KNOW = {
+    "base": set(),
+    "pattern": {"base"},
+    "partition": {"base", "pattern"},
+    "math": {"base"},
+    "mpi": {"base"},
+    "hdf5": {"base", "mpi"},
+    "model": {"base", "math", "mpi"},
+    "cache": {"base", "hdf5", "mpi", "pattern"},
+    "engine": {"base", "pattern", "partition", "math", "mpi", "hdf5", "model", "cache"},
+    "report": {"base"},
+    "cli": {"base", "pattern", "partition", "math", "mpi", "hdf5", "model", "cache", "engine", "report"},
+}
+
+
+def room(path):
+    return path.relative_to(ROOT / "src").parts[0]
+
+
+class House(unittest.TestCase):
+    def test_rooms_include_downwards_only(self):
+        seen = 0
+        for path in SOURCES:
+            if "include" == path.relative_to(ROOT).parts[0]:
+                continue
+            for target in re.findall(r'#include "([a-z0-9_]+)/', path.read_text()):
+                seen += 1
+                if target in ("powerprefill", room(path)):
+                    continue
+                self.assertIn(target, MAY_KNOW[room(path)], f"{path.relative_to(ROOT)} includes {target}/")
+        self.assertGreater(seen, 50)
+
+    def test_foreign_calls_stay_in_their_room(self):
+        for path in SOURCES:
+            text = re.sub(r"//.*", "", path.read_text())
+            name = str(path.relative_to(ROOT))
+            if not name.startswith("src/mpi/"):
+                self.assertIsNone(re.search(r"\bMPI_[A-Z][a-z_]+\(", text), name)
+            if not name.startswith("src/hdf5/"):
+                self.assertIsNone(re.search(r"\bH5[A-Z]{1,2}[a-z_]+\(", text), name)
+            if not name.startswith("src/cli/"):
+                self.assertNotIn("getenv", text, name)
+
+    def test_public_headers_explain_themselves(self):
+        for path in SOURCES:
+            if path.relative_to(ROOT).parts[0] != "include":
+                continue
+            lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+            lines = [line for line in lines if not line.startswith(("#", "namespace", "}"))]
+            documented = sum("//" in line for line in lines)
+            self.assertGreaterEqual(documented / len(lines), 0.4, path.name)
+
+    def test_top_level(self):
+        visible = {p.name for p in ROOT.iterdir() if not p.name.startswith((".", "build"))}
+        self.assertLessEqual(visible, {"CMakeLists.txt", "CMakePresets.json", "src", "include", "launch",
+                                       "tests", "bench", "data", "README.md", "LICENSE"})
+
+
+if __name__ == "__main__":
+    unittest.main()
