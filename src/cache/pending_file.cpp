@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <map>
 #include <random>
-#include <set>
 #include <system_error>
 #include <utility>
 
@@ -117,7 +117,7 @@ void PendingFile::take_over_existing(bool force) {
 
 void PendingFile::remove_stale() const {
   const std::string prefix = fmt::format(".{}.", path_.filename().string());
-  std::set<std::string> generations;
+  std::map<std::string, std::vector<fs::path>> files;  // by generation
   std::error_code error;
   for (fs::directory_iterator it(folder_of(path_), error), end; !error && it != end;
        it.increment(error)) {
@@ -126,16 +126,19 @@ void PendingFile::remove_stale() const {
     const std::string hex = name.substr(prefix.size(), kHexDigits);
     if (hex.size() < kHexDigits || hex.find_first_not_of("0123456789abcdef") != hex.npos) continue;
     const std::string rest = name.substr(prefix.size() + kHexDigits);
-    if (rest == kSuffix || rest == kProbeSuffix) generations.insert(hex);
+    // MPI-IO may leave a file of its own beside the one that it opens: NAME.tmp.locktest.0.
+    const bool ours =
+        rest == kSuffix || rest == kProbeSuffix || rest.starts_with(std::string(kSuffix) + ".");
+    if (ours) files[hex].push_back(it->path());
   }
-  for (const std::string& hex : generations) {
-    const fs::path probe = sibling(path_, hex, kProbeSuffix);
-    const fs::path temporary = sibling(path_, hex, kSuffix);
+  for (const auto& [hex, paths] : files) {
     FileHandle probe_lock;
     FileHandle temporary_lock;
-    if (!is_abandoned(probe, probe_lock) || !is_abandoned(temporary, temporary_lock)) continue;
-    ::unlink(temporary.c_str());
-    ::unlink(probe.c_str());
+    if (!is_abandoned(sibling(path_, hex, kProbeSuffix), probe_lock) ||
+        !is_abandoned(sibling(path_, hex, kSuffix), temporary_lock)) {
+      continue;
+    }
+    for (const fs::path& path : paths) ::unlink(path.c_str());
   }
 }
 

@@ -91,6 +91,7 @@ void stale_files_go(const Communicator& comm, const fs::path& folder) {
   on_root(comm, [&] {
     write_file(folder / (dead + ".tmp"), {'x'});
     write_file(folder / (dead + ".probe.tmp"), {'x'});
+    write_file(folder / (dead + ".tmp.locktest.0"), {'x'});
     write_file(folder / ".kv.h5.other.tmp", {'x'});
     write_file(folder / ".kv.h5x.00112233445566aa.tmp", {'x'});
   });

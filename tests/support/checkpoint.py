@@ -212,10 +212,12 @@ def run(arguments, folder, ranks=None, timeout=40):
     if ranks is not None:
         launcher = shlex.split(os.environ.get("MPIRUN", MPIRUN))
         command = launcher + ["-np", str(ranks)] + command
+    # After a failure mpirun would wait for a second or two although all ranks have ended.
+    environment = {"OMPI_MCA_odls_base_sigkill_timeout": "0", **os.environ}
     begin = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, errors="replace",
-                               start_new_session=True)
+                               env=environment, start_new_session=True)
     try:
         stdout, stderr = process.communicate(timeout=timeout)
         code = process.returncode

@@ -1,0 +1,357 @@
+// The exchange of KV blocks and the attention that advances with it, on any number of ranks.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "engine/block_attention.hpp"
+#include "engine/kv_exchange.hpp"
+#include "math/convert.hpp"
+#include "support/attention_reference.hpp"
+#include "support/mpi_checks.hpp"
+
+namespace powerprefill {
+namespace {
+
+// What byte `at` of a block's keys (part 0) or values (part 1) is in some layer.
+std::byte content(std::int64_t layer, std::int64_t block, int part, std::int64_t at) {
+  std::uint64_t x = static_cast<std::uint64_t>(((layer * 100000 + block) * 2 + part) * 65536 + at);
+  x = (x ^ (x >> 31)) * 0x7FB5D329728EA185U;
+  x = (x ^ (x >> 27)) * 0x81DADEF4BC2DD44DU;
+  return static_cast<std::byte>(x >> 56);
+}
+
+void fill(std::span<std::byte> bytes, std::int64_t layer, std::int64_t block, int part) {
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = content(layer, block, part, static_cast<std::int64_t>(i));
+  }
+}
+
+bool holds(const KvBlockView& view, std::int64_t bytes, std::int64_t layer, std::int64_t block) {
+  for (std::int64_t i = 0; i < bytes; ++i) {
+    if (view.key[i] != content(layer, block, 0, i)) return false;
+    if (view.value[i] != content(layer, block, 1, i)) return false;
+  }
+  return true;
+}
+
+struct Job {
+  PatternSpec spec;
+  std::int64_t tokens;
+  KvShape shape;
+  int late_rank = -1;  // starts each layer after the others
+};
+
+std::string text_of(const Job& job) {
+  return fmt::format("{} window {} sink {}, {} tokens, block {}, late rank {}", job.spec.name,
+                     job.spec.window, job.spec.sink, job.tokens, job.shape.block, job.late_rank);
+}
+
+std::int64_t local_blocks(const Partition& partition, int rank, std::int64_t layer,
+                          const KvShape& shape, KvBlocks& blocks) {
+  const std::int64_t count = partition.blocks_of(rank);
+  blocks = KvBlocks(shape, count);
+  for (const BlockRange& range : partition.ranges_of(rank)) {
+    for (std::int64_t b = range.first.value; b < range.end(); ++b) {
+      const std::int64_t at = partition.local(GlobalBlock{b}).value;
+      fill(blocks.keys(at, 1), layer, b, 0);
+      fill(blocks.values(at, 1), layer, b, 1);
+    }
+  }
+  return count;
+}
+
+// Which blocks the rank must be able to find after an exchange: its own, and those of its plan.
+std::vector<char> blocks_in_reach(const Partition& partition, const ExchangePlan& plan, int rank) {
+  std::vector<char> in_reach(static_cast<std::size_t>(partition.blocks()), 0);
+  const auto mark = [&](const std::vector<BlockRange>& ranges) {
+    for (const BlockRange& range : ranges) {
+      for (std::int64_t b = range.first.value; b < range.end(); ++b) {
+        in_reach[static_cast<std::size_t>(b)] = 1;
+      }
+    }
+  };
+  mark(partition.ranges_of(rank));
+  for (const Share& share : plan.receives) mark(share.ranges);
+  for (const SinkTree& tree : plan.sinks) mark(tree.blocks.ranges);
+  return in_reach;
+}
+
+void run_layer(MpiChecks& checks, const Job& job, const Partition& partition,
+               const ExchangePlan& plan, KvExchange& exchange, KvBlocks& local,
+               std::int64_t layer) {
+  const int rank = checks.comm().rank();
+  const std::int64_t bytes = job.shape.block_bytes();
+  const auto what = [&](std::int64_t block, const char* problem) {
+    return [&job, layer, block, problem] {
+      return fmt::format("{}: layer {}: block {} {}", text_of(job), layer, block, problem);
+    };
+  };
+  if (job.late_rank == rank) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  exchange.start(local);
+  for (std::int64_t b = 0; b < partition.blocks(); ++b) {
+    const bool is_own = partition.owner(GlobalBlock{b}) == rank;
+    checks.expect((exchange.find(b) != nullptr) == is_own, what(b, "is (not) there at the start"));
+  }
+  const std::vector<char> in_reach = blocks_in_reach(partition, plan, rank);
+  const auto is_complete = [&] {
+    for (std::int64_t b = 0; b < partition.blocks(); ++b) {
+      if (in_reach[static_cast<std::size_t>(b)] != 0 && exchange.find(b) == nullptr) return false;
+    }
+    return true;
+  };
+  // Three ways to get there; finish() alone must do too.
+  if (layer % 3 == 0) {
+    while (!is_complete()) {
+      exchange.wait_for_arrival();
+      for (std::int64_t b = 0; b < partition.blocks(); ++b) {
+        const KvBlockView* view = exchange.find(b);
+        if (view != nullptr) checks.expect(holds(*view, bytes, layer, b), what(b, "came wrong"));
+      }
+    }
+  } else if (layer % 3 == 1) {
+    while (!is_complete()) exchange.poll();
+  }
+  exchange.finish();
+  for (std::int64_t b = 0; b < partition.blocks(); ++b) {
+    const KvBlockView* view = exchange.find(b);
+    const bool is_expected = in_reach[static_cast<std::size_t>(b)] != 0;
+    checks.expect((view != nullptr) == is_expected, what(b, "is missing, or not of the plan"));
+    if (view != nullptr) checks.expect(holds(*view, bytes, layer, b), what(b, "is wrong"));
+  }
+}
+
+void run_job(MpiChecks& checks, const Job& job) {
+  const int rank = checks.comm().rank();
+  const auto pattern = make_pattern(job.spec);
+  const Partition partition =
+      Partition::contiguous(job.tokens, job.shape.block, checks.comm().size(), 1);
+  const ExchangePlan plan = make_exchange_plan(*pattern, partition, rank);
+  KvExchange exchange(checks.comm(), plan, partition, job.shape);
+  const std::int64_t bytes_per_layer = plan.received_blocks() * 2 * job.shape.block_bytes();
+  checks.expect(exchange.buffer_bytes() == bytes_per_layer, "buffer_bytes is not the plan's");
+  for (std::int64_t layer = 0; layer < 3; ++layer) {
+    KvBlocks local;
+    local_blocks(partition, rank, layer, job.shape, local);
+    run_layer(checks, job, partition, plan, exchange, local, layer);
+    checks.expect(exchange.bytes_received() == (layer + 1) * bytes_per_layer, [&] {
+      return fmt::format("{}: layer {}: {} bytes received, {} planned", text_of(job), layer,
+                         exchange.bytes_received(), (layer + 1) * bytes_per_layer);
+    });
+  }
+}
+
+std::vector<PatternSpec> patterns() {
+  return {{.name = "power", .window = 5, .sink = 1},   {.name = "power", .window = 1, .sink = 0},
+          {.name = "power", .window = 3, .sink = 10},  {.name = "sliding", .window = 2, .sink = 3},
+          {.name = "sliding", .window = 7, .sink = 0}, {.name = "full"}};
+}
+
+void blocks_arrive(MpiChecks& checks) {
+  const int ranks = checks.comm().size();
+  for (const PatternSpec& spec : patterns()) {
+    for (const std::int64_t blocks : {1, 2, ranks, 2 * ranks + 1, 8 * ranks, 40}) {
+      for (const std::int64_t block : {1, 6, 16}) {
+        const std::int64_t tokens = blocks * block - (blocks % 2 == 0 ? block / 2 : 0);
+        run_job(checks, {spec, tokens, {block, 2, 8, DType::bf16}, -1});
+      }
+    }
+  }
+}
+
+// Blocks large enough that messages do not fit into MPI's eager buffers.
+void large_blocks_arrive(MpiChecks& checks) {
+  for (const PatternSpec& spec : patterns()) {
+    run_job(checks, {spec, 12 * 128, {128, 2, 64, DType::f32}, -1});
+  }
+}
+
+// The sink's blocks on several ranks: a rank may get two trees from the same parent, which itself
+// gets them from different ranks, in any order. Each rank is late in turn.
+void sinks_of_several_ranks(MpiChecks& checks) {
+  const int ranks = checks.comm().size();
+  for (const std::int64_t blocks_per_rank : {1, 2}) {
+    for (const std::int64_t sink : {2, 3, 4, 5, 2 * ranks}) {
+      for (int late = -1; late < ranks; ++late) {
+        run_job(checks, {{.name = "sliding", .window = 1, .sink = sink},
+                         4 * blocks_per_rank * ranks,
+                         {4, 1, 8, DType::f32},
+                         late});
+      }
+    }
+  }
+}
+
+// Layers that alternate between two patterns, with an exchange each on the same communicator.
+void two_patterns_in_turn(MpiChecks& checks) {
+  const int rank = checks.comm().rank();
+  for (int late = -1; late < checks.comm().size(); ++late) {
+    const Job power = {{.name = "power", .window = 2, .sink = 3}, 205, {8, 2, 4, DType::f16}, late};
+    const Job full = {{.name = "full"}, 205, {8, 2, 4, DType::f16}, late};
+    const Partition partition = Partition::contiguous(205, 8, checks.comm().size(), 1);
+    const ExchangePlan power_plan = make_exchange_plan(*make_pattern(power.spec), partition, rank);
+    const ExchangePlan full_plan = make_exchange_plan(*make_pattern(full.spec), partition, rank);
+    KvExchange power_exchange(checks.comm(), power_plan, partition, power.shape);
+    KvExchange full_exchange(checks.comm(), full_plan, partition, full.shape);
+    for (std::int64_t layer = 0; layer < 6; ++layer) {
+      KvBlocks local;
+      local_blocks(partition, rank, layer, power.shape, local);
+      const bool is_full = layer % 3 == 1;
+      run_layer(checks, is_full ? full : power, partition, is_full ? full_plan : power_plan,
+                is_full ? full_exchange : power_exchange, local, layer);
+    }
+  }
+}
+
+// A layer's queries, keys and values of all tokens, the same on every rank.
+struct Layer {
+  Layer(std::int64_t tokens, std::int64_t heads, const KvShape& shape, std::uint64_t seed)
+      : q(values(tokens * heads * shape.head_dim, seed)),
+        k(values(tokens * shape.row_elements(), seed + 1)),
+        v(values(tokens * shape.row_elements(), seed + 2)) {
+    for (std::vector<float>* rows : {&k, &v}) {  // attention sees what the cache's dtype holds
+      std::vector<std::byte> bits(rows->size() * bytes_of(shape.dtype));
+      round_to(shape.dtype, *rows, bits.data());
+      widen(shape.dtype, bits.data(), *rows);
+    }
+  }
+  static std::vector<float> values(std::int64_t count, std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal;
+    std::vector<float> values(static_cast<std::size_t>(count));
+    for (float& value : values) value = normal(random);
+    return values;
+  }
+  std::vector<float> q;  // (T, H, D)
+  std::vector<float> k;  // (T, G, D)
+  std::vector<float> v;  // (T, G, D)
+};
+
+// Attention of one layer as the engine does it; the results of this rank's tokens, (tokens, H, D).
+std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, const Pattern& pattern,
+                          const Partition& partition, std::int64_t group_heads,
+                          const KvShape& shape, const Layer& layer, int threads) {
+  const ExchangePlan plan = make_exchange_plan(pattern, partition, comm.rank());
+  KvExchange exchange(comm, plan, partition, shape);
+  BlockAttention attention(partition, comm.rank(), {group_heads, shape.block, shape.head_dim},
+                           shape, threads);
+  ThreadPool pool(threads);
+  KvBlocks local(shape, partition.blocks_of(comm.rank()));
+  const std::int64_t heads = group_heads * shape.kv_heads;
+  const std::int64_t d = shape.head_dim;
+  std::int64_t expected_pairs = 0;
+  std::int64_t expected_token_pairs = 0;
+  const auto for_tokens = [&](const auto& visit) {
+    for (const BlockRange& range : partition.ranges_of(comm.rank())) {
+      for (std::int64_t b = range.first.value; b < range.end(); ++b) {
+        const std::int64_t first = partition.first_token(GlobalBlock{b});
+        for (std::int64_t t = first; t < partition.end_token(GlobalBlock{b}); ++t) {
+          visit(partition.local(GlobalBlock{b}).value, t - first, t);
+        }
+      }
+    }
+  };
+  for_tokens([&](std::int64_t block, std::int64_t row, std::int64_t token) {
+    const auto at = static_cast<std::size_t>(token * shape.row_elements());
+    const auto count = static_cast<std::size_t>(shape.row_elements());
+    round_to(shape.dtype, std::span(layer.k).subspan(at, count),
+             local.keys(block, 1).data() + row * shape.row_bytes());
+    round_to(shape.dtype, std::span(layer.v).subspan(at, count),
+             local.values(block, 1).data() + row * shape.row_bytes());
+    for (std::int64_t h = 0; h < heads; ++h) {
+      std::copy_n(
+          layer.q.begin() + (token * heads + h) * d, d,
+          attention.query(h / group_heads, block) + (h % group_heads * shape.block + row) * d);
+    }
+    for (std::int64_t key = 0; key <= token; ++key) {
+      expected_token_pairs += pattern.attends(token / shape.block, key / shape.block) ? 1 : 0;
+    }
+    if (row == 0) {
+      expected_pairs += std::ssize(pattern.key_blocks(token / shape.block));
+    }
+  });
+
+  exchange.start(local);
+  attention.begin(pool, pattern);
+  for (;;) {
+    attention.advance(pool, exchange, [&] { exchange.poll(); });
+    if (attention.is_done()) break;
+    if (!exchange.take_news()) exchange.wait_for_arrival();
+  }
+  exchange.finish();
+  checks.expect(attention.pairs() == expected_pairs, "pairs() is not what the pattern says");
+  checks.expect(attention.token_pairs() == expected_token_pairs, "token_pairs() is wrong");
+
+  std::vector<float> out;
+  for_tokens([&](std::int64_t block, std::int64_t row, std::int64_t) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      out.resize(out.size() + static_cast<std::size_t>(d));
+      attention.read_result(h, block, row, out.data() + out.size() - d);
+    }
+  });
+  return out;
+}
+
+// The distributed result is near the reference, and has the bits of one rank alone.
+void attention_is_the_same_on_any_number_of_ranks(MpiChecks& checks) {
+  const mpi::Communicator self = mpi::Communicator::duplicate(MPI_COMM_SELF);
+  const int rank = checks.comm().rank();
+  use_one_blas_thread();
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    for (const PatternSpec& spec : patterns()) {
+      for (const std::int64_t tokens : {7, 150, 200}) {
+        const KvShape shape = {16, 2, 16, dtype};
+        const std::int64_t group_heads = 3;
+        const std::int64_t width = shape.kv_heads * group_heads * shape.head_dim;
+        const Layer layer(tokens, shape.kv_heads * group_heads, shape, 11);
+        const auto pattern = make_pattern(spec);
+        const Partition split = Partition::contiguous(tokens, shape.block, checks.comm().size(), 1);
+        const Partition whole = Partition::contiguous(tokens, shape.block, 1, 1);
+        const std::vector<float> alone =
+            attend(checks, self, *pattern, whole, group_heads, shape, layer, 1);
+        const std::vector<float> together =
+            attend(checks, checks.comm(), *pattern, split, group_heads, shape, layer, 2);
+        std::int64_t first = 0;
+        if (!split.ranges_of(rank).empty()) {
+          first = split.first_token(split.ranges_of(rank).front().first) * width;
+        }
+        const bool is_same = std::memcmp(alone.data() + first, together.data(),
+                                         together.size() * sizeof(float)) == 0;
+        checks.expect(is_same, [&] {
+          return fmt::format("{} {}: {} tokens: the bits differ from one rank's", spec.name,
+                             name_of(dtype), tokens);
+        });
+        const ReferenceResult expected = attention_reference(
+            {tokens, shape.kv_heads * group_heads, shape.kv_heads, shape.head_dim, shape.block},
+            layer.q, layer.k, layer.v,
+            [&](std::int64_t i, std::int64_t j) { return pattern->attends(i, j); });
+        bool is_near = true;
+        for (std::size_t i = 0; i < together.size(); ++i) {
+          const std::size_t at = static_cast<std::size_t>(first) + i;
+          const double difference = static_cast<double>(together[i]) - expected.out[at];
+          is_near = is_near && std::fabs(difference) <= expected.bound[at];
+        }
+        checks.expect(is_near, [&] {
+          return fmt::format("{} {}: {} tokens: far from the reference", spec.name, name_of(dtype),
+                             tokens);
+        });
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace powerprefill
+
+int main() {
+  using namespace powerprefill;
+  return run_mpi_cases({{"blocks_arrive", blocks_arrive},
+                        {"large_blocks_arrive", large_blocks_arrive},
+                        {"sinks_of_several_ranks", sinks_of_several_ranks},
+                        {"two_patterns_in_turn", two_patterns_in_turn},
+                        {"attention_is_the_same_on_any_number_of_ranks",
+                         attention_is_the_same_on_any_number_of_ranks}});
+}
