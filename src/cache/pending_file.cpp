@@ -126,10 +126,7 @@ void PendingFile::remove_stale() const {
     const std::string hex = name.substr(prefix.size(), kHexDigits);
     if (hex.size() < kHexDigits || hex.find_first_not_of("0123456789abcdef") != hex.npos) continue;
     const std::string rest = name.substr(prefix.size() + kHexDigits);
-    // MPI-IO may leave a file of its own beside the one that it opens: NAME.tmp.locktest.0.
-    const bool ours =
-        rest == kSuffix || rest == kProbeSuffix || rest.starts_with(std::string(kSuffix) + ".");
-    if (ours) files[hex].push_back(it->path());
+    if (rest == kSuffix || rest == kProbeSuffix) files[hex].push_back(it->path());
   }
   for (const auto& [hex, paths] : files) {
     FileHandle probe_lock;

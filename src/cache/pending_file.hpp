@@ -12,8 +12,7 @@ namespace powerprefill {
 
 // Held by rank 0 alone. From construction to publish() or destruction, a lock tells other programs
 // that the temporary file is in use: at first that of a probe file beside it, which also shows
-// whether the other ranks see the same folder, then that of the file itself. (Not of the file from
-// the start: MPI-IO may lock what it writes, and would wait for us.)
+// whether the other ranks see the same folder, then that of the file itself, which HDF5 makes.
 class PendingFile {
  public:
   // Checks that `path` may be made or replaced, locks a file that is to be replaced, removes the
@@ -30,8 +29,8 @@ class PendingFile {
   const std::filesystem::path& probe() const { return probe_; }
   const std::string& probe_text() const { return probe_text_; }
 
-  // Finds out whether a file of `bytes` bytes fits, by reserving them for an instant: MPI-IO and
-  // HDF5 do not survive a file that cannot get its size. Throws Error(storage).
+  // Finds out whether a file of `bytes` bytes fits, by reserving them for an instant, before HDF5
+  // begins to write. Throws Error(storage).
   void require_space(std::int64_t bytes);
   // Opens the temporary file, which exists by now, locks it, reserves the space of its whole length
   // and syncs it. Throws Error(storage).

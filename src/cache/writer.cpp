@@ -55,11 +55,10 @@ std::int64_t largest_file(const CacheHeader& header) {
   return bytes;
 }
 
-// Collective; the offsets of datasets_of(header).
-std::vector<std::int64_t> make_structure(const mpi::Communicator& comm,
-                                         const std::filesystem::path& path,
+// Makes the file, and returns the offsets of datasets_of(header).
+std::vector<std::int64_t> make_structure(const std::filesystem::path& path,
                                          const CacheHeader& header) {
-  hdf5::File file = hdf5::File::create(comm, path);
+  hdf5::File file = hdf5::File::create(path);
   if (header.dtype == DType::bf16) file.name_type("/bfloat16", hdf5::Element::bf16);
   write_attributes(file, header);
   std::vector<std::int64_t> offsets;
@@ -103,8 +102,10 @@ CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesy
   const std::string probe_text = comm.broadcast_string(pending ? pending->probe_text() : "", 0);
   comm.agree([&] { require_shared_folder(probe, probe_text); });
 
-  std::vector<std::int64_t> offsets;
-  comm.agree([&] { offsets = make_structure(comm, temporary, state->header); });
+  std::vector<std::int64_t> offsets(datasets_of(header).size());
+  comm.agree([&] {
+    if (comm.is_root()) offsets = make_structure(temporary, state->header);
+  });
   comm.broadcast(std::as_writable_bytes(std::span(offsets)), 0);
   state->layout = CacheLayout(state->header, std::move(offsets));
 

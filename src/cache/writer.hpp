@@ -21,9 +21,8 @@ namespace powerprefill {
 // A failed write or sync is remembered and thrown by the next wait_for() or commit().
 class CacheWriter {
  public:
-  // Collective. Builds the file under a temporary name in the same folder (metadata through
-  // parallel HDF5, space reserved, synced), renames it to `path`, and holds the writer's lock on
-  // it. Throws agreed Errors: usage when `path` exists and `force` is false; cache when another
+  // Collective. Builds the file under a temporary name in the same folder (HDF5's structure by
+  // rank 0, space reserved, synced), renames it to `path`, and holds the writer's lock on it. Throws agreed Errors: usage when `path` exists and `force` is false; cache when another
   // writer holds it; storage when the folder is missing, unwritable or full; launch when the ranks
   // do not see the same folder.
   static CacheWriter create(const mpi::Communicator& comm, const std::filesystem::path& path,

@@ -13,7 +13,6 @@
 #include "hdf5/check.hpp"
 #include "hdf5/element.hpp"
 #include "hdf5/handle.hpp"
-#include "mpi/communicator.hpp"
 
 namespace powerprefill::hdf5 {
 
@@ -39,10 +38,11 @@ struct DatasetInfo {
 // failures are Errors that name the file: storage from create(), cache from open().
 class File {
  public:
-  // Collective, as is every call on the result: a new file through MPI-IO. It must not exist yet.
-  static File create(const mpi::Communicator& comm, const std::filesystem::path& path);
-  // A new file of this process alone; no MPI needed.
-  static File create_serial(const std::filesystem::path& path);
+  // A new file, by this process alone; no MPI needed. It must not exist yet.
+  //
+  // Not through MPI-IO, although several ranks write rows into the file later: a metadata write
+  // that fails on one rank of a collective creation leaves the others waiting for ever.
+  static File create(const std::filesystem::path& path);
   // An existing file, read-only, by this process alone; no MPI needed, no HDF5 lock taken.
   static File open(const std::filesystem::path& path);
 
@@ -63,7 +63,7 @@ class File {
   void get_attribute(const std::string& name, std::int64_t& value) const;
   void get_attribute(const std::string& name, std::uint64_t& value) const;
 
-  // Flushes, syncs (MPI-IO) and closes; nothing else may be called after it.
+  // Flushes and closes; nothing else may be called after it.
   void finish();
 
  private:

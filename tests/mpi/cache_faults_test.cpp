@@ -82,11 +82,12 @@ void set_up_fails(const Communicator& comm, const fs::path& folder) {
   fails(fallocate_fault, ENOSPC, 0, true, "cannot reserve");  // before HDF5's work
   fails(fallocate_fault, ENOSPC, 1, true, "cannot reserve");  // after it
   fails(rename_fault, EIO, 0, true, "cannot rename");
-  fails(fsync_fault, EIO, comm.is_root() ? 1 : 0, in_trouble(comm), "cannot flush");
-  // Every sync of rank 0 in turn: the probe's, HDF5's, the file's, the folder's.
-  for (int skip = 0; skip < 4; ++skip) {
-    fails(fsync_fault, EIO, skip, comm.is_root(), skip == 1 ? "cannot flush" : "cannot sync");
+  // Every sync of rank 0 in turn: the probe's, the file's, the folder's.
+  for (int skip = 0; skip < 3; ++skip) {
+    fails(fsync_fault, EIO, skip, comm.is_root(), "cannot sync");
   }
+  // The first writes of rank 0: the probe's, then those of HDF5.
+  for (int skip = 0; skip < 4; ++skip) fails(pwrite_fault, EIO, skip, comm.is_root(), "cannot");
 }
 
 void poor_file_systems(const Communicator& comm, const fs::path& folder) {

@@ -91,7 +91,6 @@ void stale_files_go(const Communicator& comm, const fs::path& folder) {
   on_root(comm, [&] {
     write_file(folder / (dead + ".tmp"), {'x'});
     write_file(folder / (dead + ".probe.tmp"), {'x'});
-    write_file(folder / (dead + ".tmp.locktest.0"), {'x'});
     write_file(folder / ".kv.h5.other.tmp", {'x'});
     write_file(folder / ".kv.h5x.00112233445566aa.tmp", {'x'});
   });
@@ -193,7 +192,7 @@ void foreign_files(const Communicator& comm, const fs::path& folder) {
   fs::remove(path);
   require_error(ErrorCode::input, "cannot open", [&] { CacheReader::open(path); });
   require_error(ErrorCode::cache, "is not a file", [&] { CacheReader::open(folder); });
-  hdf5::File::create_serial(path).finish();
+  hdf5::File::create(path).finish();
   refused("lacks the attribute format");
 }
 

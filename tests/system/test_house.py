@@ -15,7 +15,7 @@ MAY_KNOW = {
     "partition": {"base", "pattern"},
     "math": {"base"},
     "mpi": {"base"},
-    "hdf5": {"base", "mpi"},
+    "hdf5": {"base"},
     "model": {"base", "math", "mpi"},
     "cache": {"base", "hdf5", "mpi", "pattern"},
     "engine": {"base", "pattern", "partition", "math", "mpi", "hdf5", "model", "cache"},

@@ -45,7 +45,7 @@ TEST(Hdf5Element, EachTypeIsItselfAlone) {
 TEST_F(Hdf5File, DatasetsComeBackAsTheyWereMade) {
   std::vector<std::int64_t> offsets;
   {
-    File file = File::create_serial(path_);
+    File file = File::create(path_);
     file.name_type("/bfloat16", Element::bf16);
     for (Element element : kAll) {
       offsets.push_back(file.make_dataset(
@@ -68,7 +68,7 @@ TEST_F(Hdf5File, DatasetsComeBackAsTheyWereMade) {
 TEST_F(Hdf5File, AttributesComeBackAsTheyWereSet) {
   const std::string text = "{\"block\": 256, \"name\": \"\xc3\xa9\"}";
   {
-    File file = File::create_serial(path_);
+    File file = File::create(path_);
     file.set_attribute("text", text);
     file.set_attribute("empty", std::string());
     file.set_attribute("small", std::int32_t{-5});
@@ -107,11 +107,11 @@ TEST_F(Hdf5File, FailuresSayWhyInOneLineAndPrintNothing) {
   EXPECT_NE(foreign.find(path_.string()), std::string::npos);
   EXPECT_NE(foreign.find("signature"), std::string::npos) << foreign;
   EXPECT_EQ(foreign.find('\n'), std::string::npos);
-  message_of(ErrorCode::storage, [&] { File::create_serial(path_); });
-  message_of(ErrorCode::storage, [&] { File::create_serial(path_ / "x"); });
+  message_of(ErrorCode::storage, [&] { File::create(path_); });
+  message_of(ErrorCode::storage, [&] { File::create(path_ / "x"); });
   message_of(ErrorCode::storage, [&] {
     std::filesystem::remove(path_);
-    File file = File::create_serial(path_);
+    File file = File::create(path_);
     file.set_attribute("long", std::string(70000, 'x'));
   });
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
@@ -119,7 +119,7 @@ TEST_F(Hdf5File, FailuresSayWhyInOneLineAndPrintNothing) {
 
 TEST_F(Hdf5File, ANewerFormatIsRefusedByName) {
   {
-    File file = File::create_serial(path_);
+    File file = File::create(path_);
     file.set_attribute("format", std::string("powerprefill-kv"));
     file.set_attribute("version_major", kCacheVersionMajor + 1);
     file.finish();
@@ -145,7 +145,7 @@ TEST_F(Hdf5File, AHeaderComesBackAsItWasWritten) {
   header.writer = "powerprefill 0";
   header.saves_hidden = true;
   {
-    File file = File::create_serial(path_);
+    File file = File::create(path_);
     write_attributes(file, header);
     file.finish();
   }

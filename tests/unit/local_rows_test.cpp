@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "math/linear.hpp"
+#include "powerprefill/error.hpp"
 
 namespace powerprefill {
 namespace {

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "powerprefill/decode.hpp"
+#include "powerprefill/error.hpp"
 
 namespace powerprefill {
 namespace {
