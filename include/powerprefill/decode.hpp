@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "powerprefill/error.hpp"
 #include "powerprefill/model.hpp"
 #include "powerprefill/session.hpp"
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "powerprefill/error.hpp"
 #include "powerprefill/model.hpp"
 #include "powerprefill/pattern.hpp"
 #include "powerprefill/session.hpp"

@@ -46,7 +46,7 @@ inline std::uint16_t bf16_from_f32(float value) {
 
 float f32_from_f16(std::uint16_t bits);
 
-// Rounds to nearest, ties to even; values beyond 65504 become infinite.
+// Rounds to nearest, ties to even; values from 65520 on become infinite.
 std::uint16_t f16_from_f32(float value);
 
 }  // namespace powerprefill

@@ -7,10 +7,11 @@
 namespace powerprefill {
 
 namespace {
-// Messages between a pair of ranks arrive in the order in which they were sent, so the two kinds of
-// traffic need one tag each, and layers need none.
-constexpr int kShareTag = 1;
-constexpr int kSinkTag = 2;
+// Messages of one tag between a pair of ranks arrive in the order in which they were sent, so layers
+// need no tags. Sink trees do, one each: a rank forwards what arrives first, and may be the parent of
+// the same child in several trees.
+constexpr int kShareTag = 0;
+int sink_tag(const SinkTree& tree) { return 1 + tree.blocks.peer; }
 }  // namespace
 
 KvExchange::KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan,
@@ -26,7 +27,7 @@ KvExchange::KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan,
   };
   for (const Share& share : plan.receives) expect(share.peer, kShareTag, share, {});
   for (const SinkTree& tree : plan.sinks) {
-    if (tree.parent >= 0) expect(tree.parent, kSinkTag, tree.blocks, tree.children);
+    if (tree.parent >= 0) expect(tree.parent, sink_tag(tree), tree.blocks, tree.children);
   }
 }
 
@@ -77,7 +78,7 @@ void KvExchange::start(KvBlocks& local) {
   for (const SinkTree& tree : plan_.sinks) {
     if (tree.parent >= 0) continue;  // forwarded when it arrives
     for (const int child : tree.children) {
-      send(pieces_of(local, tree.blocks.ranges), child, kSinkTag);
+      send(pieces_of(local, tree.blocks.ranges), child, sink_tag(tree));
     }
   }
   for (const Share& share : plan_.sends) {
@@ -100,7 +101,7 @@ void KvExchange::poll() {
     incoming.arrived = true;
     bytes_received_ += incoming.requests.bytes_received();
     incoming.requests = mpi::RequestBatch();
-    for (const int child : incoming.forward_to) send(pieces_of(incoming), child, kSinkTag);
+    for (const int child : incoming.forward_to) send(pieces_of(incoming), child, incoming.tag);
     publish(incoming);
     news_ = true;
   }

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "powerprefill/decode.hpp"
-#include "powerprefill/error.hpp"
 
 namespace powerprefill {
 
@@ -26,7 +25,7 @@ double next_uniform(std::uint64_t& state) {
 Sampler::Sampler(const Sampling& sampling) : sampling_(sampling), state_(sampling.seed) {
   if (!(sampling.temperature >= 0) || !std::isfinite(sampling.temperature)) {
     throw Error(ErrorCode::usage,
-                fmt::format("temperature {} must be 0 or more", sampling.temperature));
+                fmt::format("temperature {} must be 0 or more, and finite", sampling.temperature));
   }
   if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
     throw Error(ErrorCode::usage,

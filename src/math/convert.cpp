@@ -21,7 +21,7 @@ void widen(DType dtype, const std::byte* bits, std::span<float> data) {
 bool round_to(DType dtype, std::span<const float> data, std::byte* bits) {
   // The largest magnitude that still rounds to a finite value.
   const float limit = dtype == DType::f16    ? 65519.99609375F
-                      : dtype == DType::bf16 ? 3.3961775292304957e38F
+                      : dtype == DType::bf16 ? 0x1.FEFFFEP127F
                                              : std::numeric_limits<float>::max();
   bool finite = true;
   for (const float value : data) finite = finite && std::fabs(value) <= limit;

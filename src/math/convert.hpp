@@ -13,7 +13,7 @@ namespace powerprefill {
 void widen(DType dtype, const std::byte* bits, std::span<float> data);
 
 // Rounds to nearest, ties to even. Returns whether every value is finite in `dtype`: false when one
-// is not finite, or beyond 65504 for f16.
+// is not finite, or rounds to no finite value (from 65520 on for f16).
 bool round_to(DType dtype, std::span<const float> data, std::byte* bits);
 
 }  // namespace powerprefill

@@ -24,7 +24,6 @@ inline std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(kFloats
 
 inline float total(Vector v) { return hn::GetLane(hn::SumOfLanes(kFloats, v)); }
 
-// Inputs below -87.3 give 0 (or a subnormal), as exp does; +88 is the largest used here.
 inline Vector exponential(Vector v) { return hn::Exp(kFloats, v); }
 
 float Dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, std::int64_t n) {
@@ -63,8 +62,9 @@ void RmsNorm(const float* x, const float* weight, float epsilon, std::int64_t n,
 
 inline Vector Silu(Vector v) {
   const Vector one = hn::Set(kFloats, 1.0F);
-  // Beyond -88 the exponential would overflow; the quotient is 0 to f32 there anyway.
-  const Vector e = exponential(hn::Min(hn::Neg(v), hn::Set(kFloats, 88.0F)));
+  // 104 is the largest input that Highway's exponential allows; the result is infinite there, and the
+  // quotient 0, which it is to f32 from 89 on.
+  const Vector e = exponential(hn::Min(hn::Neg(v), hn::Set(kFloats, 104.0F)));
   return hn::Div(v, hn::Add(one, e));
 }
 

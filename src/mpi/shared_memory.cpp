@@ -61,7 +61,15 @@ SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedS
   bool in_memory = store != SharedStore::file;
   node.agree([&] {
     if (!node.is_root()) return;
-    if (store == SharedStore::automatic && available_memory() < reserved) in_memory = false;
+    if (in_memory && available_memory() < reserved) {
+      if (store == SharedStore::memory) {
+        throw Error(ErrorCode::internal,
+                    fmt::format("the weights take {} bytes, and {} are available on this node; use "
+                                "--weights-store FOLDER to keep them in a mapped file",
+                                reserved, available_memory()));
+      }
+      in_memory = false;
+    }
     if (in_memory) {
       file = FileHandle::adopt(::memfd_create("powerprefill-weights", MFD_CLOEXEC), "memory");
       if (!file) {
@@ -97,6 +105,7 @@ SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedS
     });
   } catch (...) {
     if (!in_memory && node.is_root()) ::unlink(path.c_str());
+    if (data_ != nullptr) ::munmap(data_, static_cast<std::size_t>(reserved));
     throw;
   }
   if (!in_memory && node.is_root()) ::unlink(path.c_str());

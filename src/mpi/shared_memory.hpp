@@ -40,7 +40,7 @@ class SharedMemory {
 
   std::span<std::byte> bytes() noexcept { return {data_, size_}; }
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
-  // "memory" or "file FOLDER".
+  // "memory", or "file in FOLDER".
   const std::string& location() const noexcept { return location_; }
 
  private:

@@ -50,10 +50,9 @@ std::string text_of(const Job& job) {
                      job.spec.window, job.spec.sink, job.tokens, job.shape.block, job.late_rank);
 }
 
-std::int64_t local_blocks(const Partition& partition, int rank, std::int64_t layer,
-                          const KvShape& shape, KvBlocks& blocks) {
-  const std::int64_t count = partition.blocks_of(rank);
-  blocks = KvBlocks(shape, count);
+KvBlocks local_blocks(const Partition& partition, int rank, std::int64_t layer,
+                      const KvShape& shape) {
+  KvBlocks blocks(shape, partition.blocks_of(rank));
   for (const BlockRange& range : partition.ranges_of(rank)) {
     for (std::int64_t b = range.first.value; b < range.end(); ++b) {
       const std::int64_t at = partition.local(GlobalBlock{b}).value;
@@ -61,7 +60,7 @@ std::int64_t local_blocks(const Partition& partition, int rank, std::int64_t lay
       fill(blocks.values(at, 1), layer, b, 1);
     }
   }
-  return count;
+  return blocks;
 }
 
 // Which blocks the rank must be able to find after an exchange: its own, and those of its plan.
@@ -134,8 +133,7 @@ void run_job(MpiChecks& checks, const Job& job) {
   const std::int64_t bytes_per_layer = plan.received_blocks() * 2 * job.shape.block_bytes();
   checks.expect(exchange.buffer_bytes() == bytes_per_layer, "buffer_bytes is not the plan's");
   for (std::int64_t layer = 0; layer < 3; ++layer) {
-    KvBlocks local;
-    local_blocks(partition, rank, layer, job.shape, local);
+    KvBlocks local = local_blocks(partition, rank, layer, job.shape);
     run_layer(checks, job, partition, plan, exchange, local, layer);
     checks.expect(exchange.bytes_received() == (layer + 1) * bytes_per_layer, [&] {
       return fmt::format("{}: layer {}: {} bytes received, {} planned", text_of(job), layer,
@@ -197,8 +195,7 @@ void two_patterns_in_turn(MpiChecks& checks) {
     KvExchange power_exchange(checks.comm(), power_plan, partition, power.shape);
     KvExchange full_exchange(checks.comm(), full_plan, partition, full.shape);
     for (std::int64_t layer = 0; layer < 6; ++layer) {
-      KvBlocks local;
-      local_blocks(partition, rank, layer, power.shape, local);
+      KvBlocks local = local_blocks(partition, rank, layer, power.shape);
       const bool is_full = layer % 3 == 1;
       run_layer(checks, is_full ? full : power, partition, is_full ? full_plan : power_plan,
                 is_full ? full_exchange : power_exchange, local, layer);
@@ -242,8 +239,8 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
   KvBlocks local(shape, partition.blocks_of(comm.rank()));
   const std::int64_t heads = group_heads * shape.kv_heads;
   const std::int64_t d = shape.head_dim;
-  std::int64_t expected_pairs = 0;
-  std::int64_t expected_token_pairs = 0;
+  std::int64_t pairs = 0;
+  std::int64_t token_pairs = 0;
   const auto for_tokens = [&](const auto& visit) {
     for (const BlockRange& range : partition.ranges_of(comm.rank())) {
       for (std::int64_t b = range.first.value; b < range.end(); ++b) {
@@ -267,11 +264,9 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
           attention.query(h / group_heads, block) + (h % group_heads * shape.block + row) * d);
     }
     for (std::int64_t key = 0; key <= token; ++key) {
-      expected_token_pairs += pattern.attends(token / shape.block, key / shape.block) ? 1 : 0;
+      token_pairs += pattern.attends(token / shape.block, key / shape.block) ? 1 : 0;
     }
-    if (row == 0) {
-      expected_pairs += std::ssize(pattern.key_blocks(token / shape.block));
-    }
+    if (row == 0) pairs += std::ssize(pattern.key_blocks(token / shape.block));
   });
 
   exchange.start(local);
@@ -282,9 +277,8 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
     if (!exchange.take_news()) exchange.wait_for_arrival();
   }
   exchange.finish();
-  checks.expect(attention.pairs() == expected_pairs, "pairs() is not what the pattern says");
-  checks.expect(attention.token_pairs() == expected_token_pairs, "token_pairs() is wrong");
-
+  checks.expect(attention.pairs() == pairs, "pairs() is not what the pattern says");
+  checks.expect(attention.token_pairs() == token_pairs, "token_pairs() is wrong");
   std::vector<float> out;
   for_tokens([&](std::int64_t block, std::int64_t row, std::int64_t) {
     for (std::int64_t h = 0; h < heads; ++h) {
@@ -314,10 +308,9 @@ void attention_is_the_same_on_any_number_of_ranks(MpiChecks& checks) {
             attend(checks, self, *pattern, whole, group_heads, shape, layer, 1);
         const std::vector<float> together =
             attend(checks, checks.comm(), *pattern, split, group_heads, shape, layer, 2);
-        std::int64_t first = 0;
-        if (!split.ranges_of(rank).empty()) {
-          first = split.first_token(split.ranges_of(rank).front().first) * width;
-        }
+        const auto& ranges = split.ranges_of(rank);
+        const std::int64_t first =
+            ranges.empty() ? 0 : split.first_token(ranges.front().first) * width;
         const bool is_same = std::memcmp(alone.data() + first, together.data(),
                                          together.size() * sizeof(float)) == 0;
         checks.expect(is_same, [&] {

@@ -161,13 +161,13 @@ def write_checkpoint(folder, spec=Spec(), config=None, change=None):
 class Result:
     command: str
     code: int
-    stdout: str
+    stdout: str | None
     stderr: str
     seconds: float
 
     def __str__(self):
         return (f"`{self.command}` ended with {self.code} after {self.seconds:.1f} s\n"
-                f"--- stdout ---\n{self.stdout[-2000:]}\n--- stderr ---\n{self.stderr[-4000:]}")
+                f"--- stdout ---\n{(self.stdout or '')[-2000:]}\n--- stderr ---\n{self.stderr[-4000:]}")
 
 
 def binary():
@@ -204,10 +204,11 @@ def end(process, word):
             pass
 
 
-def run(arguments, folder, ranks=None, timeout=40):
+def run(arguments, folder, ranks=None, timeout=40, stdout=subprocess.PIPE):
     """Runs the binary with `arguments`; with `ranks`, under mpirun. A run beyond `timeout` seconds
     is ended, and its code is None. `folder` is the temporary folder that the arguments name: only
-    processes with it in their command line are ever killed."""
+    processes with it in their command line are ever killed. The result's stdout is None when the
+    output went to an open file `stdout`."""
     command = [str(binary())] + [str(word) for word in arguments]
     if ranks is not None:
         launcher = shlex.split(os.environ.get("MPIRUN", MPIRUN))
@@ -215,15 +216,15 @@ def run(arguments, folder, ranks=None, timeout=40):
     # After a failure mpirun would wait for a second or two although all ranks have ended.
     environment = {"OMPI_MCA_odls_base_sigkill_timeout": "0", **os.environ}
     begin = time.monotonic()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout,
                                stderr=subprocess.PIPE, text=True, errors="replace",
                                env=environment, start_new_session=True)
     try:
-        stdout, stderr = process.communicate(timeout=timeout)
+        output, stderr = process.communicate(timeout=timeout)
         code = process.returncode
     except subprocess.TimeoutExpired:
         end(process, folder)
-        stdout, stderr = process.communicate()
+        output, stderr = process.communicate()
         code = None
     seconds = time.monotonic() - begin
-    return Result(shlex.join(command), code, stdout, stderr, seconds)
+    return Result(shlex.join(command), code, output, stderr, seconds)

@@ -90,7 +90,7 @@ class BadInput(unittest.TestCase):
         self.assertIsNotNone(result.code, f"killed: {result}")
         self.assertLess(result.seconds, SOON, str(result))
         for word in ("HDF5-DIAG", "terminate called", "Segmentation fault", "*** Process received"):
-            self.assertNotIn(word, result.stderr + result.stdout, str(result))
+            self.assertNotIn(word, result.stderr + (result.stdout or ""), str(result))
 
     def run_job(self, arguments, ranks):
         out = self.folder / f"out-{ranks}"
@@ -174,18 +174,18 @@ class Model(BadInput):
     def test_no_weights(self):
         copy = self.copy_of_model()
         (copy / "model.safetensors").unlink()
-        self.refused(prefill(model=copy), 3, copy, "model.safetensors")
+        self.refused(prefill(model=copy), 3, copy, "model.safetensors", counts=THREE)
 
     def test_missing_shard(self):
         sharded = ck.write_checkpoint(self.folder / "sharded", ck.Spec(shards=3))
         shard = sharded / "model-00002-of-00003.safetensors"
         shard.unlink()
-        self.refused(prefill(model=sharded), 3, shard)
+        self.refused(prefill(model=sharded), 3, shard, counts=THREE)
 
     def test_config_is_not_json(self):
         copy = self.copy_of_model()
         (copy / "config.json").write_text('{"model_type": ')
-        self.refused(prefill(model=copy), 3, copy / "config.json", "JSON")
+        self.refused(prefill(model=copy), 3, copy / "config.json", "JSON", counts=THREE)
 
     def change_config(self, **changes):
         spec = ck.Spec(family=changes.pop("family", "qwen2"))
@@ -209,7 +209,7 @@ class Model(BadInput):
 
     def test_huge_sizes_in_config(self):
         other = self.change_config(hidden_size=2**40)
-        self.refused(prefill(model=other), 3, "config.json", "hidden_size")
+        self.refused(prefill(model=other), 3, "config.json", "hidden_size", counts=THREE)
 
     def test_header_longer_than_file(self):
         copy = self.copy_of_model()
@@ -255,7 +255,7 @@ class Model(BadInput):
         copy = self.copy_of_model()
         file = copy / "model.safetensors"
         os.truncate(file, file.stat().st_size - 4)
-        self.refused(prefill(model=copy), 3, file, "lm_head.weight")
+        self.refused(prefill(model=copy), 3, file, "lm_head.weight", counts=THREE)
 
     def test_wrong_shape(self):
         name = "model.layers.1.self_attn.k_proj.weight"
@@ -280,7 +280,22 @@ class Model(BadInput):
                                                SPEC.heads * SPEC.head_dim * SPEC.hidden)
 
         copy, file = self.model_with(quantize)
-        self.refused(prefill(model=copy), 3, file, name, "I8", "BF16")
+        self.refused(prefill(model=copy), 3, file, name, "I8", "BF16", counts=THREE)
+
+
+    def test_weight_is_not_a_number(self):
+        """Every rank sees it, and one speaks."""
+        def spoil(tensors):
+            tensors["model.layers.1.self_attn.v_proj.weight"][3, 3] = np.nan
+
+        other = ck.write_checkpoint(self.folder / "spoilt", SPEC, change=spoil)
+        command = prefill("--force", model=other)
+        for ranks, result in self.runs(command).items():
+            with self.subTest(ranks=ranks):
+                self.assertEqual(result.code, 3, str(result))
+                self.assertEqual(result.stderr.count("powerprefill: error"), 1, str(result))
+                for word in ("layer 1", "token 0 ", "not a finite number"):
+                    self.assertIn(word, result.stderr)
 
 
 class Tokens(BadInput):
@@ -294,7 +309,7 @@ class Tokens(BadInput):
 
     def test_id_beyond_32_bits(self):
         file = write_tokens(f"{self.folder.name}/ids.txt", [1, 2**32 + 1])
-        self.refused(prefill(tokens=file), 3, file, 2**32 + 1)
+        self.refused(prefill(tokens=file), 3, file, 2**32 + 1, counts=THREE)
 
     def test_empty_prompt(self):
         for text, counts in (("", (1, 3)), (" \n\n", THREE)):
@@ -334,7 +349,7 @@ class Tokens(BadInput):
         self.refused(prefill(tokens=self.folder / "none.txt"), 3, self.folder / "none.txt")
 
     def test_folder_as_file(self):
-        self.refused(prefill(tokens=model), 3, model)
+        self.refused(prefill(tokens=model), 3, model, counts=THREE)
 
 
 class Output(BadInput):
@@ -348,14 +363,16 @@ class Output(BadInput):
         self.refused(prefill(out=file / "kv.h5"), 5, file)
 
     def test_name_too_long(self):
-        self.refused(prefill(out=self.folder / ("k" * 300)), 5, "k" * 300)
+        self.refused(prefill(out=self.folder / ("k" * 300)), 5, "k" * 300,
+                     counts=THREE)
 
     def test_output_is_a_folder(self):
-        self.refused(prefill("--force", out=self.folder), 2, self.folder, "folder")
+        self.refused(prefill("--force", out=self.folder), 2, self.folder, "folder",
+                     counts=THREE)
 
     def test_report_unwritable(self):
         report = self.folder / "nowhere" / "report.json"
-        self.refused(prefill("--report", report), 5, report)
+        self.refused(prefill("--report", report), 5, report, counts=THREE)
         self.refused(decode(cache, "--report", report), 5, report, counts=THREE)
 
     def test_output_exists(self):
@@ -384,6 +401,14 @@ class Output(BadInput):
                 with self.subTest(ranks=ranks):
                     self.assertEqual(result.code, 0, str(result))
         self.assertEqual(existing.read_bytes(), before)
+
+    def test_full_stdout(self):
+        """A result that nobody got is not a success."""
+        for command in (decode(cache), ["inspect", cache, "--json"], ["verify", cache]):
+            with self.subTest(command=command[0]), open("/dev/full", "w") as full:
+                result = ck.run(command, folder, stdout=full)
+                self.check_end(result)
+                self.assertEqual(result.code, 5, str(result))
 
     def test_overflow_of_f16(self):
         """Token 37 alone has a value beyond 65504, in layer 1."""
@@ -571,6 +596,10 @@ class Usage(BadInput):
 
     def test_unknown_dtype(self):
         self.misused(prefill("--kv-dtype", "f64"), "f64", counts=THREE)
+
+    def test_reserve(self):
+        for reserve in (-1, 2**63 - 1):
+            self.misused(prefill("--reserve", reserve), "reserve", counts=THREE)
 
     def test_threads(self):
         self.misused(prefill("--threads", 0), "--threads", counts=THREE)

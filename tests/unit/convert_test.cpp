@@ -99,11 +99,12 @@ TEST_P(Convert, TiesGoToEven) {
     const auto tie = static_cast<float>(middle);
     if (static_cast<double>(tie) != middle) continue;  // not an f32: below bf16's subnormals only
     const std::uint32_t even = bits + bits % 2;
-    ASSERT_EQ(format.rounded(tie), even);
+    bool finite = true;
+    ASSERT_EQ(format.rounded(tie, &finite), even);
+    ASSERT_EQ(finite, even < format.infinity()) << tie;
     ASSERT_EQ(format.rounded(-tie), even | 0x8000U);
     const float below = std::nextafter(tie, 0.0F);
     const float above = std::nextafter(tie, std::numeric_limits<float>::infinity());
-    bool finite = true;
     ASSERT_EQ(format.rounded(below, &finite), bits);
     ASSERT_TRUE(finite);
     ASSERT_EQ(format.rounded(above, &finite), bits + 1);
