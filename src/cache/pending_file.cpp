@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::string_view kSuffix = ".tmp";
 constexpr std::string_view kProbeSuffix = ".probe.tmp";
+constexpr std::string_view kStructureSuffix = ".structure.tmp";
 constexpr std::size_t kHexDigits = 16;
 
 fs::path folder_of(const fs::path& path) {
@@ -126,7 +127,7 @@ void PendingFile::remove_stale() const {
     const std::string hex = name.substr(prefix.size(), kHexDigits);
     if (hex.size() < kHexDigits || hex.find_first_not_of("0123456789abcdef") != hex.npos) continue;
     const std::string rest = name.substr(prefix.size() + kHexDigits);
-    if (rest == kSuffix || rest == kProbeSuffix) files[hex].push_back(it->path());
+    if (rest == kSuffix || rest == kProbeSuffix || rest == kStructureSuffix) files[hex].push_back(it->path());
   }
   for (const auto& [hex, paths] : files) {
     FileHandle probe_lock;
@@ -189,9 +190,36 @@ void PendingFile::require_space(std::int64_t bytes) {
   }
 }
 
-void PendingFile::reserve() {
-  file_ = FileHandle::open(temporary_, O_RDWR, ErrorCode::storage);
+FileHandle PendingFile::structure_image() const {
+  constexpr int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+  const fs::path in_memory = "/dev/shm/powerprefill-structure-" + hex_of(generation_);
+  const int fd = ::open(in_memory.c_str(), flags, 0600);
+  if (fd >= 0) return FileHandle::adopt(fd, in_memory);
+  return FileHandle::open(sibling(path_, hex_of(generation_), kStructureSuffix), flags,
+                          ErrorCode::storage);
+}
+
+void PendingFile::copy_structure(const FileHandle& image) {
+  file_ = FileHandle::open(temporary_, O_RDWR | O_CREAT | O_EXCL, ErrorCode::storage);
   if (try_lock(file_) == LockResult::busy) throw in_use(temporary_);
+  const std::int64_t size = image.size(ErrorCode::internal);
+  if (::ftruncate(file_.fd(), size) != 0) {
+    throw Error(ErrorCode::storage, fmt::format("cannot extend {} to {} bytes: {}", path_.string(),
+                                                size, reason_of_errno(errno)));
+  }
+  std::vector<std::byte> data;
+  for (off_t begin = 0;;) {
+    begin = ::lseek(image.fd(), begin, SEEK_DATA);
+    if (begin < 0) return;  // no data beyond
+    const off_t end = ::lseek(image.fd(), begin, SEEK_HOLE);
+    data.resize(static_cast<std::size_t>(end - begin));
+    image.read_at(data, begin, ErrorCode::internal);
+    file_.write_at(data, begin);
+    begin = end;
+  }
+}
+
+void PendingFile::reserve() {
   const std::int64_t size = file_.size(ErrorCode::storage);
   if (!reserve_space(file_, 0, size)) {
     warnings_.push_back(

@@ -32,8 +32,13 @@ class PendingFile {
   // Finds out whether a file of `bytes` bytes fits, by reserving them for an instant, before HDF5
   // begins to write. Throws Error(storage).
   void require_space(std::int64_t bytes);
-  // Opens the temporary file, which exists by now, locks it, reserves the space of its whole length
-  // and syncs it. Throws Error(storage).
+  // An empty file for HDF5's structure: in shared memory, where writes do not fail, since HDF5 crashes
+  // when it is closed after a failed write; beside the output where there is none.
+  FileHandle structure_image() const;
+  // Makes and locks the temporary file, with the length of `image` and the parts of it that were
+  // written. Throws Error(storage).
+  void copy_structure(const FileHandle& image);
+  // Reserves the space of the temporary file's whole length, and syncs it. Throws Error(storage).
   void reserve();
   // Number that identifies the file itself, whatever its name.
   std::uint64_t inode() const;

@@ -55,10 +55,17 @@ std::int64_t largest_file(const CacheHeader& header) {
   return bytes;
 }
 
-// Makes the file, and returns the offsets of datasets_of(header).
-std::vector<std::int64_t> make_structure(const std::filesystem::path& path,
-                                         const CacheHeader& header) {
-  hdf5::File file = hdf5::File::create(path);
+// Makes HDF5's structure in `image`, an empty file that stays sparse and loses its name here, and
+// returns the offsets of datasets_of(header).
+std::vector<std::int64_t> make_structure(const FileHandle& image, const CacheHeader& header) {
+  struct Unlink {  // HDF5 and `image` keep it open
+    const std::filesystem::path& path;
+    ~Unlink() { ::unlink(path.c_str()); }
+  };
+  hdf5::File file = [&] {
+    const Unlink after_opening{image.path()};
+    return hdf5::File::create(image.path());
+  }();
   if (header.dtype == DType::bf16) file.name_type("/bfloat16", hdf5::Element::bf16);
   write_attributes(file, header);
   std::vector<std::int64_t> offsets;
@@ -104,7 +111,10 @@ CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesy
 
   std::vector<std::int64_t> offsets(datasets_of(header).size());
   comm.agree([&] {
-    if (comm.is_root()) offsets = make_structure(temporary, state->header);
+    if (!pending) return;
+    const FileHandle image = pending->structure_image();
+    offsets = make_structure(image, state->header);
+    pending->copy_structure(image);
   });
   comm.broadcast(std::as_writable_bytes(std::span(offsets)), 0);
   state->layout = CacheLayout(state->header, std::move(offsets));

@@ -53,7 +53,9 @@ void run(const DecodeArguments& arguments, Session& session) {
     ++generated;
     if (world.is_root()) {
       fmt::print("{}{}", generated > 1 ? " " : "", token);
-      std::fflush(stdout);
+      if (std::fflush(stdout) != 0) {
+        throw Error(ErrorCode::storage, "cannot write the result to standard output");
+      }
     }
     if (std::find(ends.begin(), ends.end(), token) != ends.end()) break;
     if (generated < arguments.max_new_tokens) decoder.feed(token);

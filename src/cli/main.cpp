@@ -1,10 +1,14 @@
 // powerprefill: the program. One subcommand, one exit code for the whole job, one message.
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
 #include <optional>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #include <fmt/format.h>
@@ -28,6 +32,9 @@ int report_failure(std::optional<Session>& session, const Error& error) {
   const bool alone = session && session->ranks() > 1 && !error.is_agreed();
   const bool speaks = alone || !session || session->rank() == 0;
   const int rank = alone ? session->rank() : error.rank();
+  // Ranks that meet the same failure would all report it: higher ones leave time for the lowest, which
+  // ends the job.
+  if (alone) std::this_thread::sleep_for(std::chrono::milliseconds(200) * std::min(rank, 25));
   const bool name_rank = session && session->ranks() > 1 && rank >= 0;
   if (speaks) {
     fmt::print(stderr, "powerprefill: error{}: {}\n",
@@ -63,6 +70,9 @@ int run(int argc, char** argv) {
       const bool silent = session && session->rank() != 0 && !command.needs_session;
       if (!silent) command.run(session ? &*session : nullptr);
     }
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      throw Error(ErrorCode::storage, "cannot write the result to standard output");
+    }
     return 0;
   } catch (const Error& error) {
     return report_failure(session, error);
@@ -70,6 +80,8 @@ int run(int argc, char** argv) {
     return report_failure(session, Error(ErrorCode::internal,
                                          "out of memory; use more nodes, fewer ranks per node, or "
                                          "a shorter prompt"));
+  } catch (const std::system_error& error) {  // of fmt, when standard output takes no more
+    return report_failure(session, Error(ErrorCode::storage, error.what()));
   } catch (const std::exception& error) {
     return report_failure(session, Error(ErrorCode::internal, error.what()));
   }

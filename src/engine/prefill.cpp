@@ -23,6 +23,8 @@ namespace powerprefill {
 
 namespace {
 
+constexpr std::int64_t kLargestReserve = std::int64_t{1} << 36;
+
 // One prefill from checked options to the commit.
 class PrefillJob {
  public:
@@ -126,11 +128,13 @@ void PrefillJob::check_options() {
     throw Error(ErrorCode::usage, fmt::format("a block of {} tokens; choose 1 to 65536",
                                               options_.schedule.block));
   }
-  if (options_.reserve < 0) {
-    throw Error(ErrorCode::usage, fmt::format("--reserve {} is negative", options_.reserve));
+  if (options_.reserve < 0 || options_.reserve > kLargestReserve) {
+    throw Error(ErrorCode::usage, fmt::format("--reserve {}; choose 0 to {}", options_.reserve,
+                                              kLargestReserve));
   }
   for (const PatternSpec& spec : options_.schedule.layers) make_pattern(spec);
-  if (world_.is_root() && !options_.force && std::filesystem::exists(options_.out)) {
+  std::error_code unclear;  // what cannot be looked at is refused with a reason when it is made
+  if (world_.is_root() && !options_.force && std::filesystem::exists(options_.out, unclear)) {
     throw Error(ErrorCode::usage, fmt::format("{} exists; add --force to replace it",
                                               options_.out.string()));
   }

@@ -43,7 +43,7 @@ File::File(Handle file, Context context) : context_(std::move(context)), file_(s
 File File::create(const std::filesystem::path& path) {
   const Context context{ErrorCode::storage, path};
   const Handle access = access_list(context);
-  return File(check_handle(H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access.id()),
+  return File(check_handle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.id()),
                            "create an HDF5 file", context),
               context);
 }

@@ -38,7 +38,7 @@ struct DatasetInfo {
 // failures are Errors that name the file: storage from create(), cache from open().
 class File {
  public:
-  // A new file, by this process alone; no MPI needed. It must not exist yet.
+  // A new file, or an existing one emptied, by this process alone; no MPI needed.
   //
   // Not through MPI-IO, although several ranks write rows into the file later: a metadata write
   // that fails on one rank of a collective creation leaves the others waiting for ever.

@@ -163,9 +163,9 @@ void damage_is_found(const Communicator& comm, const fs::path& folder) {
   flip(find_in(good, logits.data(), logits.size() * 4));
   refused("differ from what was committed");
   flip(find_in(good, header.schedule.data(), header.schedule.size()) + 3);
-  refused("its attributes are not those");
+  refused("cannot read the attribute");
   flip(find_in(good, "powerprefill-kv", 15));
-  refused("is not a KV cache");
+  refused("cannot read the attribute");
   // The newest record itself: the commit before it counts again.
   const std::uint64_t head[] = {generation, 2};
   flip(find_in(good, head, sizeof(head)) + 30);

@@ -4,6 +4,7 @@ The binary is named by the environment variable POWERPREFILL. MPIRUN may hold an
 command than Open MPI's `mpirun`; `-np N` is added to it.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,11 +13,13 @@ import signal
 import struct
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
 
 MPIRUN = "mpirun --allow-run-as-root --oversubscribe --bind-to none"
+JOB = "POWERPREFILL_TEST_JOB"  # in the environment of all processes of a run: its name
 SAFETENSORS_NAMES = {"f32": "F32", "bf16": "BF16", "f16": "F16"}
 
 
@@ -160,71 +163,79 @@ def write_checkpoint(folder, spec=Spec(), config=None, change=None):
 @dataclasses.dataclass
 class Result:
     command: str
-    code: int
-    stdout: str | None
+    code: int | None  # None: it had to be ended
+    stdout: str | None  # None: it went to a file
     stderr: str
     seconds: float
+    left: list  # ids of processes that the job left behind; they have been ended
 
     def __str__(self):
         return (f"`{self.command}` ended with {self.code} after {self.seconds:.1f} s\n"
-                f"--- stdout ---\n{(self.stdout or '')[-2000:]}\n--- stderr ---\n{self.stderr[-4000:]}")
+                f"--- stdout ---\n{(self.stdout or '')[-2000:]}\n"
+                f"--- stderr ---\n{self.stderr[-4000:]}")
 
 
 def binary():
     return Path(os.environ["POWERPREFILL"]).resolve()
 
 
-def processes_of(word):
-    """Ids of the running processes of the binary with `word` in their command line."""
-    found, word = [], os.fsencode(str(word))
+def processes_of(job):
+    """Ids of the running processes of the binary that a run with this name started."""
+    found, mark = [], f"{JOB}={job}".encode()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         try:
             same = os.readlink(folder / "exe").removesuffix(" (deleted)") == str(binary())
-            if same and word in (folder / "cmdline").read_bytes():
+            if same and mark in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
         except OSError:
             pass  # it has ended, or belongs to somebody else
     return found
 
 
-def end(process, word):
-    """Ends mpirun politely, so that it takes its ranks along, then by force what is left."""
+def end_launcher(process):
+    """Politely, so that mpirun takes its ranks along; else by force."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # mpirun alone leads the group
+        os.killpg(process.pid, signal.SIGKILL)  # the ranks are not in this group
         process.wait()
-    for pid in processes_of(word):
-        try:
+
+
+def end_ranks(job, patience):
+    """Ends what is still there after `patience` seconds, and returns the ids."""
+    deadline = time.monotonic() + patience
+    while left := processes_of(job):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    return left
 
 
-def run(arguments, folder, ranks=None, timeout=40, stdout=subprocess.PIPE):
-    """Runs the binary with `arguments`; with `ranks`, under mpirun. A run beyond `timeout` seconds
-    is ended, and its code is None. `folder` is the temporary folder that the arguments name: only
-    processes with it in their command line are ever killed. The result's stdout is None when the
-    output went to an open file `stdout`."""
+def run(arguments, ranks=None, timeout=40, stdout=subprocess.PIPE):
+    """Runs the binary with `arguments`, under mpirun if `ranks` are given; the output may go to an
+    open file `stdout`. After `timeout` seconds the run is ended. Runs may overlap."""
     command = [str(binary())] + [str(word) for word in arguments]
     if ranks is not None:
         launcher = shlex.split(os.environ.get("MPIRUN", MPIRUN))
         command = launcher + ["-np", str(ranks)] + command
-    # After a failure mpirun would wait for a second or two although all ranks have ended.
-    environment = {"OMPI_MCA_odls_base_sigkill_timeout": "0", **os.environ}
+    job = uuid.uuid4().hex
     begin = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout,
                                stderr=subprocess.PIPE, text=True, errors="replace",
-                               env=environment, start_new_session=True)
+                               env={**os.environ, JOB: job}, start_new_session=True)
     try:
-        output, stderr = process.communicate(timeout=timeout)
-        code = process.returncode
+        output, errors = process.communicate(timeout=timeout)
+        code, seconds = process.returncode, time.monotonic() - begin
+        left = end_ranks(job, patience=1)
     except subprocess.TimeoutExpired:
-        end(process, folder)
-        output, stderr = process.communicate()
-        code = None
-    seconds = time.monotonic() - begin
-    return Result(shlex.join(command), code, output, stderr, seconds)
+        end_launcher(process)
+        left = end_ranks(job, patience=0)
+        output, errors = process.communicate()
+        code, seconds = None, time.monotonic() - begin
+    return Result(shlex.join(command), code, output, errors, seconds, left)

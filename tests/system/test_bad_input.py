@@ -47,7 +47,7 @@ def setUpModule():
     model = ck.write_checkpoint(folder / "model", SPEC)
     tokens = write_tokens("tokens.txt", prompt())
     cache = folder / "cache.h5"
-    result = ck.run(prefill(out=cache), folder, 2)
+    result = ck.run(prefill(out=cache), 2)
     if result.code != 0:
         raise RuntimeError(f"no cache to test with: {result}")
 
@@ -74,9 +74,25 @@ def decode(path, *options, model=None):
             "--max-new-tokens", 3, "--ids", "--quiet", *options]
 
 
-def listing(of):
-    return {str(path.relative_to(of)): path.stat().st_size if path.is_file() else "folder"
-            for path in of.rglob("*")}
+def sizes_below(top):
+    return {str(path): path.stat().st_size if path.is_file() else None for path in top.rglob("*")}
+
+
+class Concurrently(unittest.TestSuite):
+    """Runs its tests in a few threads: mpirun spends most of the time after a failure asleep."""
+
+    def run(self, result, debug=False):
+        setUpModule()
+        try:
+            with ThreadPoolExecutor(3) as pool:
+                list(pool.map(lambda test: test(result), self))
+        finally:
+            unittest.case.doModuleCleanups()
+        return result
+
+
+def load_tests(loader, tests, pattern):
+    return unittest.TestSuite([Concurrently(test for group in tests for test in group)])
 
 
 class BadInput(unittest.TestCase):
@@ -89,6 +105,7 @@ class BadInput(unittest.TestCase):
         """What holds for every run, failed or not."""
         self.assertIsNotNone(result.code, f"killed: {result}")
         self.assertLess(result.seconds, SOON, str(result))
+        self.assertEqual(result.left, [], f"processes left behind: {result}")
         for word in ("HDF5-DIAG", "terminate called", "Segmentation fault", "*** Process received"):
             self.assertNotIn(word, result.stderr + (result.stdout or ""), str(result))
 
@@ -96,7 +113,7 @@ class BadInput(unittest.TestCase):
         out = self.folder / f"out-{ranks}"
         out.mkdir(exist_ok=True)
         words = [str(out / "kv.h5") if word == OUT else word for word in arguments]
-        return ck.run(words, folder, ranks)
+        return ck.run(words, ranks)
 
     def runs(self, arguments, counts=(1, 3)):
         """The results by the number of ranks."""
@@ -105,13 +122,12 @@ class BadInput(unittest.TestCase):
         for ranks, result in results.items():
             with self.subTest(ranks=ranks):
                 self.check_end(result)
-        self.assertEqual(ck.processes_of(folder), [], "processes left behind")
         return results
 
     def refused(self, arguments, code, *words, counts=(1, 3)):
         """All runs fail with `code` and one message that has all `words`, and change no file.
         Returns the results."""
-        before = listing(folder)
+        before = sizes_below(self.folder)
         results = self.runs(arguments, counts)
         for ranks, result in results.items():
             with self.subTest(ranks=ranks, words=words):
@@ -124,12 +140,12 @@ class BadInput(unittest.TestCase):
                 self.assertEqual(os.listdir(self.folder / f"out-{ranks}"), [])
         for ranks in results:
             shutil.rmtree(self.folder / f"out-{ranks}")
-        self.assertEqual(listing(folder), before, "files changed")
+        self.assertEqual(sizes_below(self.folder), before, "files changed")
         return results
 
     def misused(self, arguments, *words, counts=(1, 3)):
         """All runs fail with code 2 and one message: the parser's, or the program's own."""
-        before = listing(folder)
+        before = sizes_below(self.folder)
         for ranks, result in self.runs(arguments, counts).items():
             with self.subTest(ranks=ranks, words=words):
                 self.assertEqual(result.code, 2, str(result))
@@ -140,7 +156,7 @@ class BadInput(unittest.TestCase):
                     self.assertEqual(result.stderr.count(word), 1, str(result))
                 self.assertEqual(os.listdir(self.folder / f"out-{ranks}"), [])
             shutil.rmtree(self.folder / f"out-{ranks}")
-        self.assertEqual(listing(folder), before, "files changed")
+        self.assertEqual(sizes_below(self.folder), before, "files changed")
 
     def copy_of_model(self, name="model"):
         return shutil.copytree(model, self.folder / name)
@@ -382,10 +398,10 @@ class Output(BadInput):
         self.assertEqual(existing.read_text(), "precious")
         for ranks in (1, 3):
             existing.write_text("worthless")
-            result = ck.run(prefill("--force", out=existing), folder, ranks)
+            result = ck.run(prefill("--force", out=existing), ranks)
             self.assertEqual(result.code, 0, str(result))
             self.assertEqual(os.listdir(self.folder), ["kv.h5"])
-            result = ck.run(["verify", existing], folder)
+            result = ck.run(["verify", existing])
             self.assertEqual(result.code, 0, str(result))
 
     def test_in_use(self):
@@ -406,7 +422,7 @@ class Output(BadInput):
         """A result that nobody got is not a success."""
         for command in (decode(cache), ["inspect", cache, "--json"], ["verify", cache]):
             with self.subTest(command=command[0]), open("/dev/full", "w") as full:
-                result = ck.run(command, folder, stdout=full)
+                result = ck.run(command, stdout=full)
                 self.check_end(result)
                 self.assertEqual(result.code, 5, str(result))
 
@@ -438,7 +454,7 @@ class Output(BadInput):
                 # The file was made before the run; nothing is committed to it.
                 self.assertIn(os.listdir(out), ([], ["kv.h5"]))
                 if (out / "kv.h5").exists():
-                    result = ck.run(decode(out / "kv.h5", model=loud), folder)
+                    result = ck.run(decode(out / "kv.h5", model=loud))
                     self.assertEqual(result.code, 4, str(result))
                     self.assertIn("no commit", result.stderr)
         for ranks, result in self.runs(prefill("--kv-dtype", "bf16", "--force", model=loud,
@@ -538,7 +554,7 @@ class Cache(BadInput):
         flip(copy, at)
         where = f"layer 1 key block {row // BLOCK}"
         self.refused(["verify", copy], 4, copy, where)
-        good = ck.run(decode(cache), folder)
+        good = ck.run(decode(cache))
         self.assertEqual(good.code, 0, str(good))
         for ranks, result in self.refused(decode(copy), 4, copy, where).items():
             with self.subTest(ranks=ranks):
