@@ -15,9 +15,10 @@ namespace powerprefill {
 
 // A model at the end of a cached prompt.
 //
-// Works on any number of ranks, whatever number made the cache: ranks split key/value heads and output
-// columns, never a sum, so that every number of ranks and threads computes the same bits. Blocks of the
-// cache are read when the schedule first needs them, and checked against their checksums.
+// Works on any number of ranks, whatever number made the cache: ranks split key/value heads and
+// output columns, never a sum, so that every number of ranks and threads computes the same bits.
+// Blocks of the cache are read when the schedule first needs them, and checked against their
+// checksums.
 class Decoder {
  public:
   // Collective. Throws agreed Errors: input for a bad model; cache for a file that is damaged or
@@ -31,16 +32,16 @@ class Decoder {
   std::int64_t tokens() const;
   // Logits after the last token, (V), the same on every rank.
   std::span<const float> logits() const;
-  // Appends `token` to the context and computes the logits after it. Collective. Throws Error(input)
-  // for an id outside the vocabulary.
+  // Appends `token` to the context and computes the logits after it. Collective. Throws
+  // Error(input) for an id outside the vocabulary.
   void feed(std::int32_t token);
   // Token ids that end a text, from the checkpoint; may be empty.
   const std::vector<std::int32_t>& end_tokens() const;
   // Bytes of KV blocks that this rank has read from the file.
   std::int64_t bytes_read() const;
 
-  // Forgets the cached prompt's keys and values (they become zero). For tests that have to show that
-  // an answer depends on them.
+  // Forgets the cached prompt's keys and values (they become zero). For tests that have to show
+  // that an answer depends on them.
   void zero_past();
 
  private:
@@ -59,6 +60,7 @@ class Sampler {
  public:
   // Throws Error(usage) for a negative temperature or top_p outside (0, 1].
   explicit Sampler(const Sampling& sampling);
+  // Throws Error(input) when a logit is no number, or infinite.
   std::int32_t next(std::span<const float> logits);
 
  private:

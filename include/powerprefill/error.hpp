@@ -27,7 +27,8 @@ enum class ErrorCode : int {
 //
 // On which ranks it is thrown is part of its state: an *agreed* error was thrown with the same code
 // and message by every rank of the job, so the job can end in an orderly way; any other error was
-// seen by one rank alone, and the job has to be aborted since the other ranks may wait for this one.
+// seen by one rank alone, and the job has to be aborted since the other ranks may wait for this
+// one.
 class Error : public std::runtime_error {
  public:
   // `message` says what failed, the values, and what to do next.

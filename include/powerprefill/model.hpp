@@ -7,8 +7,8 @@
 
 namespace powerprefill {
 
-// How the weights are placed. There is one compute-ready (f32) copy per node, whatever the number of
-// ranks, in memory that the ranks share.
+// How the weights are placed. There is one compute-ready (f32) copy per node, whatever the number
+// of ranks, in memory that the ranks share.
 struct WeightsPlacement {
   enum class Store {
     automatic,  // shared memory when the node has enough, else a mapped file
@@ -22,13 +22,14 @@ struct WeightsPlacement {
 
 // A model and the resources of one rank to run it with.
 struct ModelOptions {
-  // A Hugging Face checkpoint folder: config.json and model.safetensors, or an index and its shards.
+  // A Hugging Face checkpoint folder: config.json and model.safetensors, or an index and its
+  // shards.
   std::filesystem::path folder;
   // Compute threads of this rank; at least 1.
   int threads = 1;
   WeightsPlacement weights;
-  // Accept ranks (and later steps) whose CPUs or BLAS kernels differ, so that the result is no longer
-  // the same bits everywhere.
+  // Accept ranks (and later steps) whose CPUs or BLAS kernels differ, so that the result is no
+  // longer the same bits everywhere.
   bool allow_mixed_numerics = false;
 };
 

@@ -1,7 +1,7 @@
 // Block patterns: which key blocks a query block attends to, and the schedule of a whole model.
 //
-// Blocks are numbered from 0; with block size B, block i holds the tokens [i B, (i + 1) B). Inside an
-// attended pair of blocks token causality still applies (a token sees itself and earlier ones).
+// Blocks are numbered from 0; with block size B, block i holds the tokens [i B, (i + 1) B). Inside
+// an attended pair of blocks token causality still applies (a token sees itself and earlier ones).
 // Source: PowerAttention (arXiv 2503.03588), Algorithm 1 and appendix D.
 #pragma once
 
@@ -20,9 +20,19 @@ struct PatternSpec {
   std::string name = "full";  // one of pattern_names()
   std::int64_t window = 5;    // blocks at distance d < window are attended; at least 1
   std::int64_t sink = 1;      // the first `sink` blocks of the prompt are attended; at least 0
+  std::int64_t stride = 32;   // stride: blocks at distances that are a multiple; at least 1
+  std::vector<std::int64_t> distances = {};  // mask: the attended distances; ascending, 0 the first
 
   bool operator==(const PatternSpec&) const = default;
 };
+
+// The parameters that the paper uses for a pattern (appendix D), at about equal budget: power
+// window 5 sink 1, sliding window 9 sink 1, stride window 6 stride 32 sink 1, dilated window 20; a
+// mask has no sink. Throws Error(usage) for an unknown name.
+PatternSpec default_spec(const std::string& name);
+
+// "power (window 5, sink 1)": the name, and the parameters that the pattern has.
+std::string to_text(const PatternSpec& spec);
 
 // A pattern with its parameters fixed. Immutable, and a pure function of block numbers.
 class Pattern {
@@ -55,8 +65,15 @@ struct Schedule {
   bool operator==(const Schedule&) const = default;
 };
 
-// {"block": 256, "layers": [{"pattern": "power", "window": 5, "sink": 1}, ...]}. Only the parameters
-// that a pattern has are written, so equal schedules have equal texts.
+// {"pattern": "power", "window": 5, "sink": 1}. Only the parameters that a pattern has are written.
+std::string to_json(const PatternSpec& spec);
+
+// The inverse; parameters that are left out are default_spec()'s. Throws Error(cache) when the text
+// is not such a pattern.
+PatternSpec spec_from_json(const std::string& text);
+
+// {"block": 256, "layers": [{"pattern": "power", "window": 5, "sink": 1}, ...]}. Equal schedules
+// have equal texts.
 std::string to_json(const Schedule& schedule);
 
 // The inverse. Throws Error(cache) when the text is not such a schedule.

@@ -29,9 +29,12 @@ struct PrefillOptions {
   std::filesystem::path out;         // the cache file to make
   bool force = false;                // replace `out` when it exists
   Schedule schedule;                 // the pattern of every layer
-  std::string kv_dtype = "f32";      // f32, bf16 or f16: of keys and values, also while attending
-  std::int64_t reserve = 4096;       // tokens of room for decoding
-  bool save_hidden = false;          // also save the last hidden state of every token
+  // auto, contiguous or zigzag: which rank owns which blocks. Results do not depend on it. auto
+  // takes zigzag, which balances full attention, when the schedule has a full layer.
+  std::string partition = "auto";
+  std::string kv_dtype = "f32";  // f32, bf16 or f16: of keys and values, also while attending
+  std::int64_t reserve = 4096;   // tokens of room for decoding
+  bool save_hidden = false;      // also save the last hidden state of every token
   std::function<void(const Progress&)> progress;
 };
 
@@ -47,7 +50,7 @@ struct RankReport {
   std::int64_t pairs = 0;                      // (query block, key block), all layers
   std::int64_t activation_bytes = 0;           // buffers of this rank, weights not counted
   std::int64_t peak_rss_bytes = 0;             // shared weights counted in every rank
-  std::int64_t pss_bytes = 0;                  // at the end; memory shared by ranks counted in parts
+  std::int64_t pss_bytes = 0;  // at the end; memory shared by ranks counted in parts
   double gemm_flops = 0;       // of the linear layers, owned tokens only
   double attention_flops = 0;  // of causal token pairs only
   double cache_write_seconds = 0;
@@ -60,9 +63,9 @@ struct PrefillReport {
   std::string numerics;
   double wall_seconds = 0;  // from the first embedding to the final commit, slowest rank
   std::int64_t cache_bytes = 0;
-  std::int64_t weights_bytes = 0;      // one copy
+  std::int64_t weights_bytes = 0;  // one copy
   std::string weights_location;
-  std::vector<RankReport> per_rank;    // on rank 0; empty elsewhere
+  std::vector<RankReport> per_rank;  // on rank 0; empty elsewhere
 };
 
 // Collective over all ranks of the session. Throws Errors as described in error.hpp; whatever

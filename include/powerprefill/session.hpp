@@ -24,8 +24,8 @@ class Session {
   // Processes of the job; 1 without a launcher.
   int ranks() const;
 
-  // Ends all ranks at once with this exit code. For an Error that is not is_agreed(): the other ranks
-  // may be waiting for this one. Does not return.
+  // Ends all ranks at once with this exit code. For an Error that is not is_agreed(): the other
+  // ranks may be waiting for this one. Does not return.
   [[noreturn]] void abort(int code) noexcept;
 
   // For the library's own use.

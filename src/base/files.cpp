@@ -149,6 +149,11 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void write_text_file(const std::filesystem::path& path, const std::string& text) {
+  FileHandle::open(path, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage)
+      .write_at(std::as_bytes(std::span(text)), 0);
+}
+
 std::string read_text_file(const std::filesystem::path& path, ErrorCode code, std::int64_t limit) {
   const FileHandle file = FileHandle::open(path, O_RDONLY, code);
   const std::int64_t size = file.size(code);

@@ -68,6 +68,9 @@ class MappedFile {
 std::string read_text_file(const std::filesystem::path& path, ErrorCode code,
                            std::int64_t limit = std::int64_t{1} << 30);
 
+// Replaces the file's content; Error(storage).
+void write_text_file(const std::filesystem::path& path, const std::string& text);
+
 // "No such file or directory" and the like.
 std::string reason_of_errno(int error);
 

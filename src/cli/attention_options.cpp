@@ -1,71 +1,132 @@
 #include "cli/attention_options.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "pattern/registry.hpp"
+#include "cli/token_file.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {
 
 namespace {
 
-// The checkpoint's own pattern: {"pattern": "power", "block": 256, "window": 5, "sink": 1}; what it
-// leaves out is the paper's.
-void read_own_pattern(const std::string& text, PatternSpec& spec, std::int64_t& block) {
+constexpr const char* kMaskPrefix = "mask:";
+
+// The checkpoint's own choice: {"pattern": "power", "block": 256, "window": 5, "sink": 1,
+// "full_layers": [0, 7]}; what it leaves out is the paper's.
+struct OwnAttention {
+  PatternSpec spec;
+  std::int64_t block;
+  std::vector<std::int64_t> full_layers;
+};
+
+OwnAttention read_own_attention(const std::string& text, std::int64_t default_block) {
   try {
     const auto json = nlohmann::json::parse(text);
-    spec.name = json.at("pattern").get<std::string>();
-    spec.window = json.value("window", spec.window);
-    spec.sink = json.value("sink", spec.sink);
-    block = json.value("block", block);
-    make_pattern(spec);
+    const std::int64_t block = json.value("block", default_block);
+    if (block < 1) throw Error(ErrorCode::input, fmt::format("a block of {} tokens", block));
+    return {spec_from_json(text), block, json.value("full_layers", std::vector<std::int64_t>())};
   } catch (const std::exception& error) {
-    throw Error(ErrorCode::input, fmt::format("config.json: power_attention '{}' cannot be used: {}",
-                                              text.substr(0, 200), error.what()));
+    throw Error(ErrorCode::input,
+                fmt::format("config.json: power_attention '{}' cannot be used: {}",
+                            text.substr(0, 200), error.what()));
   }
 }
 
-std::string describe(const Schedule& schedule) {
-  const PatternSpec& spec = schedule.layers.front();
-  const PatternKind* kind = find_pattern_kind(spec.name);
-  std::string text = fmt::format("{} (block {}", spec.name, schedule.block);
-  if (kind->has_window) text += fmt::format(", window {}", spec.window);
-  if (kind->has_sink) text += fmt::format(", sink {}", spec.sink);
-  return text + ")";
+// "2/7" -> the first 2 of every 7 layers.
+std::vector<std::int64_t> layers_per(const std::string& text, std::int64_t layers) {
+  std::int64_t count = 0;
+  std::int64_t period = 0;
+  char slash = 0;
+  std::istringstream parts(text);
+  if (!(parts >> count >> slash >> period) || slash != '/' || !parts.eof() || count < 0 ||
+      period < 1 || count > period) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("--full-per '{}' is not of the form 2/7 (2 full layers in every 7)", text));
+  }
+  std::vector<std::int64_t> full;
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    if (layer % period < count) full.push_back(layer);
+  }
+  return full;
 }
 
 }  // namespace
 
-void AttentionArguments::add_to(CLI::App& app) {
-  app.add_option("--attention", pattern,
-                 "Pattern of every layer (default: the checkpoint's own, else full)")
-      ->check(CLI::IsMember(pattern_names()));
-  app.add_option("--block", block, "Tokens per block (default 256)");
-  app.add_option("--window", window, "Blocks of the local window (default 5)");
+PatternSpec named_spec(const std::string& name) {
+  if (!name.starts_with(kMaskPrefix)) return default_spec(name);
+  PatternSpec spec = default_spec("mask");
+  spec.distances.clear();
+  for (const std::int32_t d : read_token_file(name.substr(std::string(kMaskPrefix).size()))) {
+    spec.distances.push_back(d);
+  }
+  make_pattern(spec);  // refuses distances that do not ascend from 0
+  return spec;
+}
+
+void PatternArguments::add_to(CLI::App& app, const std::string& what) {
+  app.add_option("--attention", name,
+                 fmt::format("{}: {}; or mask:FILE with a list of block distances", what,
+                             fmt::join(pattern_names(), ", ")));
+  app.add_option("--window", window,
+                 "Blocks of the local window (power 5, sliding 9, stride 6, dilated 20)");
   app.add_option("--sink", sink, "Blocks at the start that all attend to (default 1)");
+  app.add_option("--stride", stride, "Of the stride pattern, in blocks (default 32)");
+}
+
+PatternSpec PatternArguments::resolve(PatternSpec base) const {
+  PatternSpec spec = name.empty() ? std::move(base) : named_spec(name);
+  if (window) spec.window = *window;
+  if (sink) spec.sink = *sink;
+  if (stride) spec.stride = *stride;
+  make_pattern(spec);  // refuses parameters out of range
+  return spec;
+}
+
+void AttentionArguments::add_to(CLI::App& app) {
+  pattern.add_to(app, "Pattern of every layer (default: the checkpoint's own, else full)");
+  app.add_option("--block", block, "Tokens per block (default 256)");
+  auto* layers =
+      app.add_option("--full-layers", full_layers, "Layers with full attention, e.g. 0,1,7,8")
+          ->delimiter(',');
+  app.add_option("--full-per", full_per, "Full attention in the first 2 of every 7 layers: 2/7")
+      ->excludes(layers);
 }
 
 AttentionArguments::Choice AttentionArguments::resolve(const ModelSummary& model) const {
-  PatternSpec spec;
   Choice choice;
-  if (!pattern.empty()) {
-    spec.name = pattern;
-    if (spec.name != "full" && model.power_attention.empty()) {
-      choice.remark = "this checkpoint does not say that it was trained under a sparse pattern; "
-                      "expect worse answers than with --attention full";
-    }
-  } else if (!model.power_attention.empty()) {
-    read_own_pattern(model.power_attention, spec, choice.schedule.block);
-  } else {
+  PatternSpec base = default_spec("full");
+  std::vector<std::int64_t> full = full_layers;
+  if (pattern.name.empty() && !model.power_attention.empty()) {
+    OwnAttention own = read_own_attention(model.power_attention, choice.schedule.block);
+    base = own.spec;
+    choice.schedule.block = own.block;
+    if (full.empty()) full = own.full_layers;
+  } else if (pattern.name.empty()) {
     choice.remark = "no --attention given and none in config.json: full attention";
   }
-  if (window) spec.window = *window;
-  if (sink) spec.sink = *sink;
+  const PatternSpec spec = pattern.resolve(base);
+  if (spec.name != "full" && model.power_attention.empty()) {
+    choice.remark =
+        "this checkpoint does not say that it was trained under a sparse pattern; "
+        "expect worse answers than with --attention full";
+  }
   if (block) choice.schedule.block = *block;
-  make_pattern(spec);  // refuses parameters out of range
+  if (!full_per.empty()) full = layers_per(full_per, model.layers);
   choice.schedule.layers.assign(static_cast<std::size_t>(model.layers), spec);
-  choice.description = describe(choice.schedule);
+  for (const std::int64_t layer : full) {
+    if (layer < 0 || layer >= model.layers) {
+      throw Error(ErrorCode::usage, fmt::format("full layer {}: the model has layers 0 to {}",
+                                                layer, model.layers - 1));
+    }
+    choice.schedule.layers[static_cast<std::size_t>(layer)] = default_spec("full");
+  }
+  choice.description = fmt::format("{}, block {}", to_text(spec), choice.schedule.block);
+  if (!full.empty()) choice.description += fmt::format(", full layers {}", fmt::join(full, ", "));
   return choice;
 }
 

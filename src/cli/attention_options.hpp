@@ -1,4 +1,4 @@
-// Which attention pattern a prefill uses.
+// Which attention pattern each layer uses.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -6,23 +6,39 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "powerprefill/model.hpp"
 #include "powerprefill/pattern.hpp"
 
 namespace powerprefill::cli {
 
-struct AttentionArguments {
-  std::string pattern;  // empty: the checkpoint's own, else full
-  std::optional<std::int64_t> block;
+// --attention and the parameters of a pattern.
+struct PatternArguments {
+  std::string name;  // empty: not given; "mask:FILE" for a mask
   std::optional<std::int64_t> window;
   std::optional<std::int64_t> sink;
+  std::optional<std::int64_t> stride;
+
+  void add_to(CLI::App& app, const std::string& what);
+  // `base` with the parameters that were given. Throws Error(usage, or input for a mask file).
+  PatternSpec resolve(PatternSpec base) const;
+};
+
+// A pattern by name or "mask:FILE", with its default parameters.
+PatternSpec named_spec(const std::string& name);
+
+struct AttentionArguments {
+  PatternArguments pattern;
+  std::optional<std::int64_t> block;
+  std::vector<std::int64_t> full_layers;
+  std::string full_per;  // "2/7": the first 2 of every 7 layers
 
   void add_to(CLI::App& app);
 
   struct Choice {
     Schedule schedule;
-    std::string description;  // e.g. "power (block 256, window 5, sink 1)"
+    std::string description;  // e.g. "power (window 5, sink 1), block 256, full layers 0, 1, 7, 8"
     std::string remark;       // what the user should know about the choice, or empty
   };
   // Options first, then the checkpoint's `power_attention`, then full. Throws Error(usage or input).

@@ -1,9 +1,8 @@
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/files.hpp"
@@ -32,12 +31,10 @@ struct DecodeArguments {
 void run(const DecodeArguments& arguments, Session& session) {
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
-  FileHandle report_file;
   world.agree([&] {
     Sampler check(arguments.sampling);
     if (world.is_root() && !arguments.report.empty()) {
-      report_file = FileHandle::open(arguments.report, O_WRONLY | O_CREAT | O_TRUNC,
-                                     ErrorCode::storage);
+      FileHandle::open(arguments.report, O_WRONLY | O_CREAT, ErrorCode::storage);
     }
   });
   const ModelOptions model = arguments.model.resolve(session);
@@ -66,17 +63,12 @@ void run(const DecodeArguments& arguments, Session& session) {
   const double rate = seconds > 0 ? static_cast<double>(generated) / seconds : 0;
   log.line(fmt::format("{} tokens after {} cached ones in {:.2f} s: {:.2f} tokens/s", generated,
                        past, seconds, rate));
-  if (report_file) {
-    const nlohmann::ordered_json json = {{"cached_tokens", past},
-                                         {"new_tokens", generated},
-                                         {"ranks", session.ranks()},
-                                         {"threads", model.threads},
-                                         {"open_s", opened - start},
-                                         {"decode_s", seconds},
-                                         {"tokens_per_s", rate},
-                                         {"bytes_read", decoder.bytes_read()}};
-    const std::string text = json.dump(2) + "\n";
-    report_file.write_at(std::as_bytes(std::span(text)), 0);
+  if (!arguments.report.empty()) {
+    const nlohmann::ordered_json json = {
+        {"cached_tokens", past},    {"new_tokens", generated},           {"ranks", session.ranks()},
+        {"threads", model.threads}, {"open_s", opened - start},          {"decode_s", seconds},
+        {"tokens_per_s", rate},     {"bytes_read", decoder.bytes_read()}};
+    write_text_file(arguments.report, json.dump(2) + "\n");
   }
 }
 

@@ -1,8 +1,8 @@
-#include <algorithm>
-#include <vector>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "base/aligned_buffer.hpp"
 #include "base/zones.hpp"
@@ -67,36 +67,37 @@ void run(bool as_json, Session& session) {
   const std::string simd = simd_target();
   const bool wide = simd.starts_with("AVX3");
   if (wide && (core == "Haswell" || core == "Zen" || core == "Prescott" || core == "Nehalem")) {
-    advice.push_back(fmt::format("this CPU has AVX-512, but the BLAS library chose its {} kernels: "
-                                 "try OPENBLAS_CORETYPE=SkylakeX and compare the rates",
-                                 core));
+    advice.push_back(
+        fmt::format("this CPU has AVX-512, but the BLAS library chose its {} kernels: "
+                    "try OPENBLAS_CORETYPE=SkylakeX and compare the rates",
+                    core));
   }
   if (latency > 1e-3) {
-    advice.push_back("collectives are slow: more ranks than cores? launch with mpirun "
-                     "--oversubscribe, or set OMPI_MCA_mpi_yield_when_idle=1");
+    advice.push_back(
+        "collectives are slow: more ranks than cores? launch with mpirun "
+        "--oversubscribe, or set OMPI_MCA_mpi_yield_when_idle=1");
   }
   if (!bound && node.size() > cores_available()) {
     advice.push_back(fmt::format("{} ranks share {} cores of a node; speed will suffer",
                                  node.size(), cores_available()));
   }
   if (!world.is_root()) return;
-  const nlohmann::ordered_json json = {
-      {"version", POWERPREFILL_VERSION},
-      {"mpi", mpi::library_version()},
-      {"hdf5", hdf5::library_version()},
-      {"blas", blas_version()},
-      {"blas_kernels", core},
-      {"instruction_set", simd},
-      {"ranks", session.ranks()},
-      {"nodes", nodes},
-      {"ranks_on_this_node", node.size()},
-      {"cores_of_this_rank", cores_available()},
-      {"bound_to_cores", bound},
-      {"default_threads", threads},
-      {"sgemm_gflops_per_thread", slowest},
-      {"collective_us", latency * 1e6},
-      {"memory_available_bytes", mpi::available_memory()},
-      {"advice", advice}};
+  const nlohmann::ordered_json json = {{"version", POWERPREFILL_VERSION},
+                                       {"mpi", mpi::library_version()},
+                                       {"hdf5", hdf5::library_version()},
+                                       {"blas", blas_version()},
+                                       {"blas_kernels", core},
+                                       {"instruction_set", simd},
+                                       {"ranks", session.ranks()},
+                                       {"nodes", nodes},
+                                       {"ranks_on_this_node", node.size()},
+                                       {"cores_of_this_rank", cores_available()},
+                                       {"bound_to_cores", bound},
+                                       {"default_threads", threads},
+                                       {"sgemm_gflops_per_thread", slowest},
+                                       {"collective_us", latency * 1e6},
+                                       {"memory_available_bytes", mpi::available_memory()},
+                                       {"advice", advice}};
   if (as_json) {
     fmt::print("{}\n", json.dump(2));
     return;
@@ -104,11 +105,10 @@ void run(bool as_json, Session& session) {
   for (const auto& [key, value] : json.items()) {
     if (key == "advice") continue;
     fmt::print("{:<26} {}\n", key,
-               value.is_string()         ? value.get<std::string>()
-               : value.is_number_float() ? fmt::format("{:.1f}", value.get<double>())
-               : key == "memory_available_bytes"
-                   ? human_bytes(value.get<double>())
-                   : value.dump());
+               value.is_string()                 ? value.get<std::string>()
+               : value.is_number_float()         ? fmt::format("{:.1f}", value.get<double>())
+               : key == "memory_available_bytes" ? human_bytes(value.get<double>())
+                                                 : value.dump());
   }
   for (const std::string& line : advice) fmt::print("advice: {}\n", line);
   if (advice.empty()) fmt::print("everything looks right\n");
@@ -118,8 +118,8 @@ void run(bool as_json, Session& session) {
 
 Command add_doctor(CLI::App& app) {
   auto as_json = std::make_shared<bool>(false);
-  CLI::App* sub = app.add_subcommand(
-      "doctor", "Check the launch, the libraries and the speed of this machine");
+  CLI::App* sub =
+      app.add_subcommand("doctor", "Check the launch, the libraries and the speed of this machine");
   sub->add_flag("--json", *as_json, "As JSON");
   return {sub, true, [as_json](Session* session) { run(*as_json, *session); }};
 }

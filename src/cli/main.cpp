@@ -1,6 +1,7 @@
 // powerprefill: the program. One subcommand, one exit code for the whole job, one message.
-#include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -10,8 +11,6 @@
 #include <system_error>
 #include <thread>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "cli/commands.hpp"
 #include "cli/launch.hpp"
@@ -32,8 +31,8 @@ int report_failure(std::optional<Session>& session, const Error& error) {
   const bool alone = session && session->ranks() > 1 && !error.is_agreed();
   const bool speaks = alone || !session || session->rank() == 0;
   const int rank = alone ? session->rank() : error.rank();
-  // Ranks that meet the same failure would all report it: higher ones leave time for the lowest, which
-  // ends the job.
+  // Ranks that meet the same failure would all report it: higher ones leave time for the lowest,
+  // which ends the job.
   if (alone) std::this_thread::sleep_for(std::chrono::milliseconds(200) * std::min(rank, 25));
   const bool name_rank = session && session->ranks() > 1 && rank >= 0;
   if (speaks) {
@@ -41,17 +40,19 @@ int report_failure(std::optional<Session>& session, const Error& error) {
                name_rank ? fmt::format(" on rank {}", rank) : "", error.what());
     std::fflush(stderr);
   }
-  if (alone) session->abort(static_cast<int>(error.code()));
+  if (alone) end_job(*session, static_cast<int>(error.code()));
   return static_cast<int>(error.code());
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Prefill very long prompts on CPU clusters, with power-of-two block-sparse attention");
+  CLI::App app(
+      "Prefill very long prompts on CPU clusters, with power-of-two block-sparse attention");
   app.footer(kFooter);
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "Help for all subcommands");
-  const std::vector<Command> commands = {add_prefill(app), add_decode(app), add_inspect(app),
-                                         add_verify(app),  add_doctor(app), add_version(app)};
+  const std::vector<Command> commands = {
+      add_prefill(app), add_decode(app), add_inspect(app), add_verify(app),
+      add_pattern(app), add_doctor(app), add_version(app)};
   std::optional<Session> session;
   try {
     // Under a launcher every rank parses alike, and rank 0 alone speaks.
@@ -90,4 +91,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace powerprefill::cli
 
-int main(int argc, char** argv) { return powerprefill::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  return powerprefill::cli::run(argc, argv);
+}

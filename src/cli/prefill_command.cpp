@@ -1,5 +1,4 @@
 #include <fcntl.h>
-
 #include <fmt/format.h>
 
 #include "base/files.hpp"
@@ -24,6 +23,7 @@ struct PrefillArguments {
   std::string tokens;
   std::string out;
   bool force = false;
+  std::string partition = "auto";
   std::string kv_dtype = "f32";
   std::int64_t reserve = 4096;
   bool save_hidden = false;
@@ -49,12 +49,12 @@ void run(const PrefillArguments& arguments, Session& session) {
   const Log log(world.is_root(), arguments.quiet);
   PrefillOptions options;
   AttentionArguments::Choice choice;
-  FileHandle report_file;
+  ModelSummary summary;
   world.agree([&] {
-    choice = arguments.attention.resolve(describe_model(arguments.model.folder));
+    summary = describe_model(arguments.model.folder);
+    choice = arguments.attention.resolve(summary);
     if (world.is_root() && !arguments.report.empty()) {
-      report_file = FileHandle::open(arguments.report, O_WRONLY | O_CREAT | O_TRUNC,
-                                     ErrorCode::storage);
+      FileHandle::open(arguments.report, O_WRONLY | O_CREAT, ErrorCode::storage);
     }
   });
   options.model = arguments.model.resolve(session);
@@ -62,6 +62,7 @@ void run(const PrefillArguments& arguments, Session& session) {
   options.out = arguments.out;
   options.force = arguments.force;
   options.schedule = choice.schedule;
+  options.partition = arguments.partition;
   options.kv_dtype = arguments.kv_dtype;
   options.reserve = arguments.reserve;
   options.save_hidden = arguments.save_hidden;
@@ -73,14 +74,15 @@ void run(const PrefillArguments& arguments, Session& session) {
                        options.model.threads, options.model.threads == 1 ? "" : "s",
                        choice.description, arguments.out));
   if (!choice.remark.empty()) log.line("note: " + choice.remark);
+  if (static_cast<std::int64_t>(options.tokens.size()) > summary.max_positions) {
+    log.line(fmt::format("note: the prompt is longer than the model's {} positions",
+                         summary.max_positions));
+  }
   const PrefillReport report = prefill(session, options);
   if (!world.is_root()) return;
   const ReportContext context = {.attention = choice.description, .kv_dtype = arguments.kv_dtype};
   log.line(to_table(report, context));
-  if (report_file) {
-    const std::string json = to_json(report, context);
-    report_file.write_at(std::as_bytes(std::span(json)), 0);
-  }
+  if (!arguments.report.empty()) write_text_file(arguments.report, to_json(report, context));
 }
 
 }  // namespace
@@ -96,6 +98,10 @@ Command add_prefill(CLI::App& app) {
   sub->add_option("--out", arguments->out, "The cache file to make")->required();
   sub->add_flag("--force", arguments->force, "Replace the output when it exists");
   arguments->attention.add_to(*sub);
+  sub->add_option("--partition", arguments->partition,
+                  "Which rank owns which blocks; auto: zigzag when there are full layers")
+      ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
+      ->capture_default_str();
   sub->add_option("--kv-dtype", arguments->kv_dtype, "Type of the cached keys and values")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str();

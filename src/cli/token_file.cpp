@@ -1,13 +1,14 @@
 #include "cli/token_file.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <charconv>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <regex>
 #include <string>
-
-#include <fmt/format.h>
 
 #include "base/checked.hpp"
 #include "base/files.hpp"
@@ -23,7 +24,8 @@ namespace {
 }
 
 std::int32_t checked_id(const std::filesystem::path& path, std::int64_t id) {
-  if (!std::in_range<std::int32_t>(id)) refuse(path, fmt::format("token id {} is out of range", id));
+  if (!std::in_range<std::int32_t>(id))
+    refuse(path, fmt::format("token id {} is out of range", id));
   return static_cast<std::int32_t>(id);
 }
 
@@ -110,6 +112,13 @@ std::vector<std::int32_t> read_hdf5(const std::filesystem::path& path) {
 }  // namespace
 
 std::vector<std::int32_t> read_token_file(const std::filesystem::path& path) {
+  std::error_code unclear;
+  if (std::filesystem::exists(path, unclear) && !std::filesystem::is_regular_file(path, unclear)) {
+    std::ifstream pipe(path, std::ios::binary);  // standard input, for one
+    const std::string text{std::istreambuf_iterator<char>(pipe), std::istreambuf_iterator<char>()};
+    if (pipe.bad() || !pipe.is_open()) refuse(path, "cannot be read");
+    return parse_text(path, text);
+  }
   const FileHandle probe = FileHandle::open(path, O_RDONLY, ErrorCode::input);
   const std::int64_t size = probe.size(ErrorCode::input);
   std::string magic(static_cast<std::size_t>(std::min<std::int64_t>(size, 8)), '\0');

@@ -1,6 +1,6 @@
-#include <optional>
-
 #include <fmt/format.h>
+
+#include <optional>
 
 #include "base/zones.hpp"
 #include "cache/reader.hpp"

@@ -21,8 +21,8 @@ BlockAttention::BlockAttention(const Partition& partition, int rank, const Atten
   const std::int64_t widened =
       kv_shape.dtype == DType::f32 ? 0 : kv_shape.block * kv_shape.head_dim;
   for (int thread = 0; thread < threads; ++thread) {
-    scratch_.push_back({AttentionScratch(shape), AlignedBuffer<float>(widened),
-                        AlignedBuffer<float>(widened)});
+    scratch_.push_back(
+        {AttentionScratch(shape), AlignedBuffer<float>(widened), AlignedBuffer<float>(widened)});
   }
 }
 
@@ -43,7 +43,8 @@ void BlockAttention::begin(ThreadPool& pool, const Pattern& pattern) {
 
 void BlockAttention::advance(ThreadPool& pool, const KvExchange& exchange,
                              const std::function<void()>& between) {
-  // What each block may merge now is fixed first: blocks that arrive meanwhile wait for the next call.
+  // What each block may merge now is fixed first: blocks that arrive meanwhile wait for the next
+  // call.
   struct Step {
     std::int64_t local_block;
     std::vector<KvBlockView> views;
@@ -85,6 +86,16 @@ void BlockAttention::advance(ThreadPool& pool, const KvExchange& exchange,
   }
 }
 
+std::int64_t BlockAttention::highest_pending() const {
+  std::int64_t highest = -1;
+  for (const Cursor& cursor : cursors_) {
+    if (cursor.merged < cursor.keys.size()) {
+      highest = std::max(highest, cursor.keys[cursor.merged]);
+    }
+  }
+  return highest;
+}
+
 MatrixView BlockAttention::f32_view(const std::byte* block, std::int64_t kv_head,
                                     AlignedBuffer<float>& scratch) {
   const std::int64_t d = kv_shape_.head_dim;
@@ -111,8 +122,7 @@ void BlockAttention::merge(std::int64_t kv_head, std::int64_t local_block, std::
       partition_.end_token(GlobalBlock{key}) - partition_.first_token(GlobalBlock{key});
   merge_key_block(shape_, state, f32_view(view.key, kv_head, scratch.key),
                   f32_view(view.value, kv_head, scratch.value), present,
-                  key == cursors_[static_cast<std::size_t>(local_block)].block,
-                  scratch.attention);
+                  key == cursors_[static_cast<std::size_t>(local_block)].block, scratch.attention);
 }
 
 void BlockAttention::read_result(std::int64_t head, std::int64_t local_block, std::int64_t token,
@@ -125,8 +135,8 @@ void BlockAttention::read_result(std::int64_t head, std::int64_t local_block, st
 }
 
 std::int64_t BlockAttention::bytes() const {
-  std::int64_t bytes = static_cast<std::int64_t>(query_.bytes() + out_.bytes() + maximum_.bytes() +
-                                                 sum_.bytes());
+  std::int64_t bytes =
+      static_cast<std::int64_t>(query_.bytes() + out_.bytes() + maximum_.bytes() + sum_.bytes());
   for (const Scratch& scratch : scratch_) {
     bytes += scratch.attention.bytes() +
              static_cast<std::int64_t>(scratch.key.bytes() + scratch.value.bytes());

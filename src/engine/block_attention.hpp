@@ -36,6 +36,8 @@ class BlockAttention {
   // Merges what is here. `between` is called on the calling thread between stacks.
   void advance(ThreadPool& pool, const KvExchange& exchange, const std::function<void()>& between);
   bool is_done() const { return unfinished_ == 0; }
+  // The highest key block that is still to be merged by any stack; -1 when all is done.
+  std::int64_t highest_pending() const;
 
   // The result of query head `head` at row `token` of a local block, divided by the softmax sum, (D).
   void read_result(std::int64_t head, std::int64_t local_block, std::int64_t token,

@@ -1,11 +1,11 @@
 #include "powerprefill/decode.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
-
-#include <fmt/format.h>
 
 #include "base/checked.hpp"
 #include "engine/loaded_model.hpp"
@@ -66,9 +66,10 @@ void Decoder::State::open(const std::filesystem::path& path) {
   const Schedule schedule = schedule_from_json(header.schedule);
   if (schedule.block != header.block_tokens ||
       static_cast<std::int64_t>(schedule.layers.size()) != header.num_layers) {
-    throw Error(ErrorCode::cache, fmt::format("{}: its schedule does not fit its shape; the file is "
-                                              "damaged, run the prefill again",
-                                              path.string()));
+    throw Error(ErrorCode::cache,
+                fmt::format("{}: its schedule does not fit its shape; the file is "
+                            "damaged, run the prefill again",
+                            path.string()));
   }
   for (const PatternSpec& spec : schedule.layers) patterns.push_back(make_pattern(spec));
   tokens = past->file_tokens();
@@ -86,8 +87,8 @@ void Decoder::State::open(const std::filesystem::path& path) {
 void Decoder::State::step(std::int32_t token) {
   const ModelConfig& c = model.config;
   if (token < 0 || token >= c.vocabulary) {
-    throw Error(ErrorCode::input, fmt::format("token id {} is outside the vocabulary of {}", token,
-                                              c.vocabulary));
+    throw Error(ErrorCode::input,
+                fmt::format("token id {} is outside the vocabulary of {}", token, c.vocabulary));
   }
   std::copy_n(model.weights.embedding().data() + token * c.hidden, c.hidden, hidden.data());
   const RopeTable rope(*model.pool, frequencies.inv_freq, frequencies.attention_scaling, tokens, 1);
@@ -117,8 +118,8 @@ void Decoder::State::attention(std::int64_t layer, const RopeTable& rope) {
   apply_linear_row(*model.pool, linear, normed.data(), mine.begin * group * d, mine.end * group * d,
                    projected.data());
   for (const std::int64_t at : {key_at, value_at}) {
-    apply_linear_row(*model.pool, linear, normed.data(), (at + mine.begin) * d,
-                     (at + mine.end) * d, projected.data());
+    apply_linear_row(*model.pool, linear, normed.data(), (at + mine.begin) * d, (at + mine.end) * d,
+                     projected.data());
   }
   const auto turn = [&](std::int64_t head, std::span<const float> norm) {
     float* x = projected.data() + head * d;
@@ -133,9 +134,8 @@ void Decoder::State::attention(std::int64_t layer, const RopeTable& rope) {
   std::vector<std::byte> key(static_cast<std::size_t>(shape.row_bytes()));
   std::vector<std::byte> value(key.size());
   const auto width = static_cast<std::size_t>(c.kv_heads * d);
-  const bool finite =
-      round_to(shape.dtype, {projected.data() + key_at * d, width}, key.data()) &&
-      round_to(shape.dtype, {projected.data() + value_at * d, width}, value.data());
+  const bool finite = round_to(shape.dtype, {projected.data() + key_at * d, width}, key.data()) &&
+                      round_to(shape.dtype, {projected.data() + value_at * d, width}, value.data());
   if (!finite) {
     throw Error(ErrorCode::input,
                 fmt::format("layer {}: a key or value of token {} cannot be stored as {}; prefill "
@@ -147,9 +147,8 @@ void Decoder::State::attention(std::int64_t layer, const RopeTable& rope) {
   for (const std::int64_t b : patterns[static_cast<std::size_t>(layer)]->key_blocks(query_block)) {
     if (b * shape.block < past->file_tokens()) past->load(layer, b);
   }
-  model.pool->run((mine.end - mine.begin) * group, [&](std::int64_t task, int) {
-    attend_head(layer, mine.begin * group + task);
-  });
+  model.pool->run((mine.end - mine.begin) * group,
+                  [&](std::int64_t task, int) { attend_head(layer, mine.begin * group + task); });
   gather_parts(world, c.kv_heads, group * d, attended);
   residual({weights.attention_out, {}, c.heads * d, c.hidden}, attended.data());
 }
@@ -177,9 +176,9 @@ void Decoder::State::attend_head(std::int64_t layer, std::int64_t head) {
     const auto visit = [&](bool values, const auto& use) {
       for (std::int64_t t = 0; t < count; ++t) {
         const KvBlockView view =
-            t < in_file ? KvBlockView{file.key + t * shape.row_bytes(),
-                                      file.value + t * shape.row_bytes()}
-                        : past->decoded_row(layer, first + t - past->file_tokens());
+            t < in_file
+                ? KvBlockView{file.key + t * shape.row_bytes(), file.value + t * shape.row_bytes()}
+                : past->decoded_row(layer, first + t - past->file_tokens());
         widen(shape.dtype, (values ? view.value : view.key) + head_bytes, row);
         use(t);
       }
@@ -220,7 +219,8 @@ Decoder::Decoder(Session& session, const std::filesystem::path& cache, const Mod
     : state_(std::make_unique<State>(session.mpi().world())) {
   mpi::Communicator& world = state_->world;
   world.agree([&] {
-    if (world.is_root()) CacheReader::open(cache);  // a bad file is refused before weights are loaded
+    if (world.is_root())
+      CacheReader::open(cache);  // a bad file is refused before weights are loaded
   });
   state_->model = load_model(world, model);
   world.agree([&] { state_->open(cache); });
@@ -230,13 +230,23 @@ Decoder::~Decoder() = default;
 Decoder::Decoder(Decoder&&) noexcept = default;
 Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 
-std::int64_t Decoder::tokens() const { return state_->tokens; }
-std::span<const float> Decoder::logits() const { return state_->logits; }
-void Decoder::feed(std::int32_t token) { state_->step(token); }
+std::int64_t Decoder::tokens() const {
+  return state_->tokens;
+}
+std::span<const float> Decoder::logits() const {
+  return state_->logits;
+}
+void Decoder::feed(std::int32_t token) {
+  state_->step(token);
+}
 const std::vector<std::int32_t>& Decoder::end_tokens() const {
   return state_->model.config.end_tokens;
 }
-std::int64_t Decoder::bytes_read() const { return state_->past->bytes_read(); }
-void Decoder::zero_past() { state_->past->zero_file_blocks(); }
+std::int64_t Decoder::bytes_read() const {
+  return state_->past->bytes_read();
+}
+void Decoder::zero_past() {
+  state_->past->zero_file_blocks();
+}
 
 }  // namespace powerprefill

@@ -7,11 +7,13 @@
 namespace powerprefill {
 
 namespace {
-// Messages of one tag between a pair of ranks arrive in the order in which they were sent, so layers
-// need no tags. Sink trees do, one each: a rank forwards what arrives first, and may be the parent of
-// the same child in several trees.
+// Messages of one tag between a pair of ranks arrive in the order in which they were sent, so
+// layers need no tags. Sink trees do, one each: a rank forwards what arrives first, and may be the
+// parent of the same child in several trees.
 constexpr int kShareTag = 0;
-int sink_tag(const SinkTree& tree) { return 1 + tree.blocks.peer; }
+int sink_tag(const SinkTree& tree) {
+  return 1 + tree.piece;
+}
 }  // namespace
 
 KvExchange::KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan,
@@ -20,23 +22,29 @@ KvExchange::KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan,
       plan_(plan),
       partition_(partition),
       views_(static_cast<std::size_t>(partition.blocks())) {
-  const auto expect = [&](int from, int tag, const Share& share, std::vector<int> forward_to) {
-    Incoming incoming{from, tag, share.ranges, std::move(forward_to), {}, {}, true};
-    incoming.blocks = KvBlocks(shape, share.blocks());
-    incoming_.push_back(std::move(incoming));
-  };
-  for (const Share& share : plan.receives) expect(share.peer, kShareTag, share, {});
-  for (const SinkTree& tree : plan.sinks) {
-    if (tree.parent >= 0) expect(tree.parent, sink_tag(tree), tree.blocks, tree.children);
+  std::int64_t largest = 0;
+  for (const Share& share : plan.receives) {
+    shares_.push_back({share.peer, kShareTag, share.ranges, {}, nullptr, {}, false});
+    largest = std::max(largest, share.blocks());
   }
+  for (std::size_t i = 0; i < std::min(kSharesInFlight, shares_.size()); ++i) {
+    slots_.emplace_back(shape, largest);
+  }
+  for (const SinkTree& tree : plan.sinks) {
+    if (tree.parent < 0) continue;
+    sinks_.push_back(
+        {tree.parent, sink_tag(tree), tree.blocks.ranges, tree.children, nullptr, {}, false});
+    sink_blocks_.emplace_back(shape, tree.blocks.blocks());
+  }
+  for (std::size_t i = 0; i < sinks_.size(); ++i) sinks_[i].blocks = &sink_blocks_[i];
 }
 
 std::vector<KvExchange::Piece> KvExchange::pieces_of(Incoming& incoming) const {
   std::vector<Piece> pieces;
   std::int64_t offset = 0;
   for (const BlockRange& range : incoming.ranges) {
-    pieces.push_back({incoming.blocks.keys(offset, range.count),
-                      incoming.blocks.values(offset, range.count)});
+    pieces.push_back(
+        {incoming.blocks->keys(offset, range.count), incoming.blocks->values(offset, range.count)});
     offset += range.count;
   }
   return pieces;
@@ -61,13 +69,10 @@ void KvExchange::send(const std::vector<Piece>& pieces, int to, int tag) {
 
 void KvExchange::start(KvBlocks& local) {
   news_ = false;
-  for (Incoming& incoming : incoming_) {
-    incoming.arrived = false;
-    for (const Piece& piece : pieces_of(incoming)) {
-      incoming.requests.receive(comm_, incoming.from, incoming.tag, piece.key);
-      incoming.requests.receive(comm_, incoming.from, incoming.tag, piece.value);
-    }
-  }
+  requested_ = 0;
+  released_ = 0;
+  for (Incoming& sink : sinks_) request(sink);
+  release_above(partition_.blocks());  // releases nothing, requests the first shares
   std::fill(views_.begin(), views_.end(), KvBlockView{});
   std::int64_t index = 0;
   for (const BlockRange& range : partition_.ranges_of(comm_.rank())) {
@@ -86,24 +91,51 @@ void KvExchange::start(KvBlocks& local) {
   }
 }
 
+void KvExchange::request(Incoming& incoming) {
+  incoming.arrived = false;
+  for (const Piece& piece : pieces_of(incoming)) {
+    incoming.requests.receive(comm_, incoming.from, incoming.tag, piece.key);
+    incoming.requests.receive(comm_, incoming.from, incoming.tag, piece.value);
+  }
+}
+
 void KvExchange::publish(const Incoming& incoming) {
   std::int64_t index = 0;
   for (const BlockRange& range : incoming.ranges) {
     for (std::int64_t b = range.first.value; b < range.end(); ++b) {
-      views_[static_cast<std::size_t>(b)] = incoming.blocks.view(index++);
+      views_[static_cast<std::size_t>(b)] = incoming.blocks->view(index++);
     }
   }
 }
 
+void KvExchange::release_above(std::int64_t block) {
+  while (released_ < requested_ && shares_[released_].arrived &&
+         shares_[released_].lowest() > block) {
+    for (const BlockRange& range : shares_[released_].ranges) {
+      std::fill_n(views_.begin() + range.first.value, range.count, KvBlockView{});
+    }
+    ++released_;
+  }
+  while (requested_ < shares_.size() && requested_ - released_ < slots_.size()) {
+    shares_[requested_].blocks = &slots_[requested_ % slots_.size()];
+    request(shares_[requested_]);
+    ++requested_;
+  }
+}
+
 void KvExchange::poll() {
-  for (Incoming& incoming : incoming_) {
-    if (incoming.arrived || !incoming.requests.test()) continue;
+  const auto receive = [this](Incoming& incoming) {
+    if (incoming.arrived || !incoming.requests.test()) return;
     incoming.arrived = true;
     bytes_received_ += incoming.requests.bytes_received();
     incoming.requests = mpi::RequestBatch();
     for (const int child : incoming.forward_to) send(pieces_of(incoming), child, incoming.tag);
     publish(incoming);
     news_ = true;
+  };
+  for (std::size_t i = released_; i < requested_; ++i) receive(shares_[i]);
+  for (Incoming& sink : sinks_) {
+    if (!sink.requests.is_empty()) receive(sink);
   }
   sends_.test();
 }
@@ -113,9 +145,12 @@ void KvExchange::wait_for_arrival() {
 }
 
 void KvExchange::finish() {
-  while (!std::all_of(incoming_.begin(), incoming_.end(),
-                      [](const Incoming& incoming) { return incoming.arrived; })) {
+  release_above(-1);
+  while (released_ < shares_.size() ||
+         !std::all_of(sinks_.begin(), sinks_.end(),
+                      [](const Incoming& sink) { return sink.arrived; })) {
     wait_for_arrival();
+    release_above(-1);
   }
   sends_.wait();
   sends_ = mpi::RequestBatch();
@@ -123,7 +158,8 @@ void KvExchange::finish() {
 
 std::int64_t KvExchange::buffer_bytes() const {
   std::int64_t bytes = 0;
-  for (const Incoming& incoming : incoming_) bytes += incoming.blocks.bytes();
+  for (const KvBlocks& blocks : slots_) bytes += blocks.bytes();
+  for (const KvBlocks& blocks : sink_blocks_) bytes += blocks.bytes();
   return bytes;
 }
 

@@ -1,12 +1,12 @@
 #include "engine/layer_forward.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
 #include <limits>
-
-#include <fmt/format.h>
 
 #include "base/checked.hpp"
 #include "math/convert.hpp"
@@ -43,8 +43,8 @@ LayerForward::LayerForward(const Context& context)
       hidden_(checked_mul(local_.rows(), context.config.hidden)),
       normed_(checked_mul(wave_tiles_ * kTileTokens, context.config.hidden)),
       projected_(checked_mul(wave_tiles_ * kTileTokens, widest_projection(context.config))),
-      attended_(checked_mul(wave_tiles_ * kTileTokens,
-                            context.config.heads * context.config.head_dim)) {
+      attended_(
+          checked_mul(wave_tiles_ * kTileTokens, context.config.heads * context.config.head_dim)) {
   const RopeFrequencies frequencies = rope_frequencies(context.config);
   for (const RowRun& run : local_.runs()) {
     rope_.emplace_back(context.pool, frequencies.inv_freq, frequencies.attention_scaling,
@@ -68,10 +68,10 @@ void LayerForward::project_kv(std::int64_t layer, KvBlocks& kv) {
   const std::int64_t queries = config.heads * config.head_dim;
   const std::int64_t width = 2 * config.kv_heads * config.head_dim;
   const auto first = static_cast<std::size_t>(queries);
-  const Linear linear = {weights.qkv.subspan(first * static_cast<std::size_t>(config.hidden)),
-                         weights.qkv_bias.empty() ? weights.qkv_bias
-                                                  : weights.qkv_bias.subspan(first),
-                         config.hidden, width};
+  const Linear linear = {
+      weights.qkv.subspan(first * static_cast<std::size_t>(config.hidden)),
+      weights.qkv_bias.empty() ? weights.qkv_bias : weights.qkv_bias.subspan(first), config.hidden,
+      width};
   const std::int64_t row_bytes = context_.kv_shape.row_bytes();
   std::byte* keys = kv.keys(0, local_.blocks()).data();
   std::byte* values = kv.values(0, local_.blocks()).data();
@@ -86,8 +86,8 @@ void LayerForward::project_kv(std::int64_t layer, KvBlocks& kv) {
     const ZoneTimer timer(context_.zones, Zone::rope);
     run_rows(tile, tiles, [&](std::int64_t row, std::int64_t position, std::int64_t block_row) {
       bool finite = true;
-      store_kv_row(weights, position, projected_.data() + row * width,
-                   keys + block_row * row_bytes, values + block_row * row_bytes, finite);
+      store_kv_row(weights, position, projected_.data() + row * width, keys + block_row * row_bytes,
+                   values + block_row * row_bytes, finite);
       if (finite) return;
       std::int64_t seen = bad_position;
       while (position < seen && !bad_position.compare_exchange_weak(seen, position)) {
@@ -163,6 +163,7 @@ void LayerForward::attend(const Pattern& pattern, KvExchange& exchange) {
       const ZoneTimer timer(context_.zones, Zone::attention);
       attention_.advance(context_.pool, exchange, context_.poll);
     }
+    exchange.release_above(attention_.highest_pending());
     // What arrived during advance() is merged at once; otherwise wait.
     if (attention_.is_done() || exchange.take_news()) continue;
     const ZoneTimer timer(context_.zones, Zone::exchange_wait);
@@ -244,8 +245,7 @@ void LayerForward::for_each_wave(
 }
 
 // RMSNorm of the hidden states of a wave into normed_.
-void LayerForward::normalise(std::int64_t tile, std::int64_t tiles,
-                             std::span<const float> weight) {
+void LayerForward::normalise(std::int64_t tile, std::int64_t tiles, std::span<const float> weight) {
   const ZoneTimer timer(context_.zones, Zone::norm);
   const std::int64_t e = context_.config.hidden;
   const float* hidden = hidden_.data() + tile * kTileTokens * e;
@@ -259,10 +259,9 @@ void LayerForward::normalise(std::int64_t tile, std::int64_t tiles,
 
 // body(row of the wave's buffers, position, row when blocks lie end to end) for all owned tokens of
 // the tiles [tile, tile + tiles).
-void LayerForward::run_rows(
-    std::int64_t tile, std::int64_t tiles,
-    const std::function<void(std::int64_t row, std::int64_t position, std::int64_t block_row)>&
-        body) {
+void LayerForward::run_rows(std::int64_t tile, std::int64_t tiles,
+                            const std::function<void(std::int64_t row, std::int64_t position,
+                                                     std::int64_t block_row)>& body) {
   constexpr std::int64_t tasks_per_tile = kTileTokens / kRowsPerTask;
   context_.pool.run(tiles * tasks_per_tile, [&](std::int64_t task, int) {
     const LocalRows::TileTokens owned = local_.tokens_of_tile(tile + task / tasks_per_tile);

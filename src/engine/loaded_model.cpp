@@ -11,9 +11,12 @@ namespace {
 
 mpi::SharedStore store_of(WeightsPlacement::Store store) {
   switch (store) {
-    case WeightsPlacement::Store::memory: return mpi::SharedStore::memory;
-    case WeightsPlacement::Store::file: return mpi::SharedStore::file;
-    case WeightsPlacement::Store::automatic: break;
+    case WeightsPlacement::Store::memory:
+      return mpi::SharedStore::memory;
+    case WeightsPlacement::Store::file:
+      return mpi::SharedStore::file;
+    case WeightsPlacement::Store::automatic:
+      break;
   }
   return mpi::SharedStore::automatic;
 }

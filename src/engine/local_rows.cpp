@@ -24,7 +24,9 @@ LocalRows::LocalRows(const Partition& partition, int rank) : block_(partition.bl
   }
 }
 
-std::int64_t LocalRows::tiles() const { return rows_ / kTileTokens; }
+std::int64_t LocalRows::tiles() const {
+  return rows_ / kTileTokens;
+}
 
 LocalRows::TileTokens LocalRows::tokens_of_tile(std::int64_t tile) const {
   const std::int64_t row = tile * kTileTokens;

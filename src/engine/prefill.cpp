@@ -1,12 +1,13 @@
 #include "powerprefill/prefill.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numeric>
 #include <optional>
 #include <random>
-
-#include <fmt/format.h>
 
 #include "base/checked.hpp"
 #include "base/process_memory.hpp"
@@ -45,6 +46,7 @@ class PrefillJob {
 
   void check_options();
   void create_cache();
+  Partition make_partition() const;
   void prepare_buffers();
   void run_layers();
   void commit();
@@ -60,8 +62,8 @@ class PrefillJob {
   std::optional<CacheWriter> writer_;
   std::vector<PatternExchange> exchanges_;
   std::optional<LayerForward> forward_;
-  KvBlocks kv_[2];                       // layers in turn: one is computed while the other is written
-  std::int64_t written_[2] = {-1, -1};   // tickets of the writer
+  KvBlocks kv_[2];  // layers in turn: one is computed while the other is written
+  std::int64_t written_[2] = {-1, -1};  // tickets of the writer
   AlignedBuffer<float> hidden_all_;
   ZoneSeconds zones_{};
   double begin_ = 0;
@@ -124,19 +126,26 @@ void PrefillJob::check_options() {
                 fmt::format("unknown --kv-dtype '{}'; choose f32, bf16 or f16", options_.kv_dtype));
   }
   dtype_ = *dtype;
+  const std::string& partition = options_.partition;
+  if (partition != "auto" && partition != "contiguous" && partition != "zigzag") {
+    throw Error(ErrorCode::usage,
+                fmt::format("unknown --partition '{}'; choose auto, contiguous or "
+                            "zigzag",
+                            partition));
+  }
   if (options_.schedule.block < 1 || options_.schedule.block > 65536) {
-    throw Error(ErrorCode::usage, fmt::format("a block of {} tokens; choose 1 to 65536",
-                                              options_.schedule.block));
+    throw Error(ErrorCode::usage,
+                fmt::format("a block of {} tokens; choose 1 to 65536", options_.schedule.block));
   }
   if (options_.reserve < 0 || options_.reserve > kLargestReserve) {
-    throw Error(ErrorCode::usage, fmt::format("--reserve {}; choose 0 to {}", options_.reserve,
-                                              kLargestReserve));
+    throw Error(ErrorCode::usage,
+                fmt::format("--reserve {}; choose 0 to {}", options_.reserve, kLargestReserve));
   }
   for (const PatternSpec& spec : options_.schedule.layers) make_pattern(spec);
   std::error_code unclear;  // what cannot be looked at is refused with a reason when it is made
   if (world_.is_root() && !options_.force && std::filesystem::exists(options_.out, unclear)) {
-    throw Error(ErrorCode::usage, fmt::format("{} exists; add --force to replace it",
-                                              options_.out.string()));
+    throw Error(ErrorCode::usage,
+                fmt::format("{} exists; add --force to replace it", options_.out.string()));
   }
 }
 
@@ -165,10 +174,7 @@ void PrefillJob::create_cache() {
 
 void PrefillJob::prepare_buffers() {
   const std::int64_t block = options_.schedule.block;
-  // Rank boundaries at tile boundaries: the smallest number of blocks that fills whole tiles.
-  const std::int64_t unit = std::lcm(block, kTileTokens) / block;
-  partition_ = Partition::contiguous(static_cast<std::int64_t>(options_.tokens.size()), block,
-                                     world_.size(), unit);
+  partition_ = make_partition();
   const KvShape shape = {block, model_.config.kv_heads, model_.config.head_dim, dtype_};
   for (const PatternSpec& spec : options_.schedule.layers) {
     const auto known = std::find_if(exchanges_.begin(), exchanges_.end(),
@@ -199,6 +205,19 @@ void PrefillJob::prepare_buffers() {
                                          .poll = [this] {
                                            for (PatternExchange& e : exchanges_) e.exchange->poll();
                                          }});
+}
+
+Partition PrefillJob::make_partition() const {
+  const auto tokens = static_cast<std::int64_t>(options_.tokens.size());
+  const std::int64_t block = options_.schedule.block;
+  // Rank boundaries at tile boundaries: the smallest number of blocks that fills whole tiles.
+  const std::int64_t unit = std::lcm(block, kTileTokens) / block;
+  const auto& layers = options_.schedule.layers;
+  const bool has_full = std::any_of(layers.begin(), layers.end(),
+                                    [](const PatternSpec& spec) { return spec.name == "full"; });
+  const bool zigzag = options_.partition == "zigzag" || (options_.partition == "auto" && has_full);
+  return zigzag ? Partition::zigzag(tokens, block, world_.size(), unit)
+                : Partition::contiguous(tokens, block, world_.size(), unit);
 }
 
 PrefillJob::PatternExchange& PrefillJob::exchange_of(std::int64_t layer) {
@@ -259,10 +278,10 @@ void PrefillJob::commit() {
     const int owner = partition_->owner(GlobalBlock{partition_->blocks() - 1});
     if (world_.rank() == owner) forward_->final_hidden(tokens - 1, hidden);
     world_.broadcast(std::as_writable_bytes(std::span(hidden)), owner);
-    apply_linear_row_split(world_, *model_.pool,
-                           {model_.weights.output_head(), {}, model_.config.hidden,
-                            model_.config.vocabulary},
-                           hidden.data(), logits);
+    apply_linear_row_split(
+        world_, *model_.pool,
+        {model_.weights.output_head(), {}, model_.config.hidden, model_.config.vocabulary},
+        hidden.data(), logits);
     if (options_.save_hidden) {
       hidden_all_ = forward_->final_hidden_all();
       std::size_t next = 0;
@@ -273,6 +292,11 @@ void PrefillJob::commit() {
       }
     }
   }
+  world_.agree([&] {
+    if (std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); })) return;
+    throw Error(ErrorCode::input,
+                "the logits after the prompt are not finite numbers; check the checkpoint");
+  });
   const ZoneTimer timer(zones_, Zone::commit);
   writer_->commit(tokens, options_.tokens, logits, hidden);
 }
@@ -286,14 +310,12 @@ RankReport PrefillJob::rank_report() const {
   }
   report.tokens = forward_->local().tokens();
   const KvShape shape = {options_.schedule.block, c.kv_heads, c.head_dim, dtype_};
-  report.activation_bytes =
-      forward_->bytes() + kv_[0].bytes() + kv_[1].bytes() +
-      static_cast<std::int64_t>(hidden_all_.bytes());
+  report.activation_bytes = forward_->bytes() + kv_[0].bytes() + kv_[1].bytes() +
+                            static_cast<std::int64_t>(hidden_all_.bytes());
   std::vector<int> peers;
   for (const PatternExchange& entry : exchanges_) {
     report.bytes_received += entry.exchange->bytes_received();
-    report.bytes_planned +=
-        entry.layers * entry.plan.received_blocks() * 2 * shape.block_bytes();
+    report.bytes_planned += entry.layers * entry.plan.received_blocks() * 2 * shape.block_bytes();
     report.activation_bytes += entry.exchange->buffer_bytes();
     for (const Share& share : entry.plan.receives) peers.push_back(share.peer);
   }
@@ -301,11 +323,11 @@ RankReport PrefillJob::rank_report() const {
   report.peers = std::unique(peers.begin(), peers.end()) - peers.begin();
   report.pairs = forward_->attention().pairs();
   const double layer_weights =
-      static_cast<double>(c.hidden) * static_cast<double>((2 * c.heads + 2 * c.kv_heads) *
-                                                          c.head_dim) +
+      static_cast<double>(c.hidden) *
+          static_cast<double>((2 * c.heads + 2 * c.kv_heads) * c.head_dim) +
       3.0 * static_cast<double>(c.hidden) * static_cast<double>(c.feed_forward);
-  report.gemm_flops = 2.0 * layer_weights * static_cast<double>(c.layers) *
-                      static_cast<double>(report.tokens);
+  report.gemm_flops =
+      2.0 * layer_weights * static_cast<double>(c.layers) * static_cast<double>(report.tokens);
   report.attention_flops = 4.0 * static_cast<double>(forward_->attention().token_pairs()) *
                            static_cast<double>(c.heads * c.head_dim);
   report.cache_write_seconds = writer_->write_seconds();
@@ -322,8 +344,8 @@ PrefillReport prefill(Session& session, const PrefillOptions& options) {
   try {
     return job->run();
   } catch (const Error& error) {
-    // A failure of this rank alone ends the job, but messages may still be in flight: the buffers that
-    // MPI reads and writes have to outlive it.
+    // A failure of this rank alone ends the job, but messages may still be in flight: the buffers
+    // that MPI reads and writes have to outlive it.
     if (!error.is_agreed() && session.ranks() > 1) static_cast<void>(job.release());
     throw;
   }

@@ -1,8 +1,9 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
-
-#include <fmt/format.h>
 
 #include "powerprefill/decode.hpp"
 
@@ -34,6 +35,12 @@ Sampler::Sampler(const Sampling& sampling) : sampling_(sampling), state_(samplin
 }
 
 std::int32_t Sampler::next(std::span<const float> logits) {
+  const auto is_number = [](float v) {  // minus infinity rules a token out
+    return v < std::numeric_limits<float>::infinity();
+  };
+  if (!std::all_of(logits.begin(), logits.end(), is_number)) {
+    throw Error(ErrorCode::input, "the logits are not finite numbers; check the checkpoint");
+  }
   const auto likeliest = std::max_element(logits.begin(), logits.end());
   if (sampling_.temperature == 0) return static_cast<std::int32_t>(likeliest - logits.begin());
 

@@ -33,6 +33,8 @@ class RequestBatch {
   void wait();
 
   bool is_complete() const noexcept { return active_ == 0; }
+  // Whether nothing was ever sent or received through it.
+  bool is_empty() const noexcept { return requests_.empty(); }
   // What arrived so far, counted from the statuses of completed receives.
   std::int64_t bytes_received() const noexcept { return bytes_received_; }
 

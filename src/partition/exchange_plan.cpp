@@ -1,8 +1,6 @@
 #include "partition/exchange_plan.hpp"
 
 #include <algorithm>
-#include <functional>
-#include <map>
 
 namespace powerprefill {
 
@@ -18,43 +16,41 @@ void append(std::vector<BlockRange>& ranges, std::int64_t block) {
   }
 }
 
-// The owner of every block, looked up in O(1).
-std::vector<int> owners_of(const Partition& partition) {
-  std::vector<int> owners(static_cast<std::size_t>(partition.blocks()), -1);
-  for (int r = 0; r < partition.ranks(); ++r) {
-    for (const BlockRange& range : partition.ranges_of(r)) {
-      std::fill_n(owners.begin() + range.first.value, range.count, r);
-    }
+// The piece of every block, looked up in O(1).
+std::vector<int> piece_by_block(const std::vector<Partition::Piece>& pieces, std::int64_t blocks) {
+  std::vector<int> piece_of(static_cast<std::size_t>(blocks), -1);
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    std::fill_n(piece_of.begin() + pieces[p].blocks.first.value, pieces[p].blocks.count,
+                static_cast<int>(p));
   }
-  return owners;
+  return piece_of;
 }
 
 // needed[rank][block]: rank attends to the block and does not own it.
 using Needs = std::vector<std::vector<char>>;
 
-Needs all_needs(const Pattern& pattern, const Partition& partition, const std::vector<int>& owners) {
-  Needs needed(static_cast<std::size_t>(partition.ranks()), std::vector<char>(owners.size(), 0));
-  for (std::int64_t query = 0; query < partition.blocks(); ++query) {
-    const int rank = owners[static_cast<std::size_t>(query)];
-    for (const std::int64_t key : pattern.key_blocks(query)) {
+Needs all_needs(const Pattern& pattern, const std::vector<Partition::Piece>& pieces,
+                const std::vector<int>& piece_of, int ranks) {
+  Needs needed(static_cast<std::size_t>(ranks), std::vector<char>(piece_of.size(), 0));
+  for (std::size_t query = 0; query < piece_of.size(); ++query) {
+    const int rank = pieces[static_cast<std::size_t>(piece_of[query])].owner;
+    for (const std::int64_t key : pattern.key_blocks(static_cast<std::int64_t>(query))) {
       const auto k = static_cast<std::size_t>(key);
-      if (owners[k] != rank) needed[static_cast<std::size_t>(rank)][k] = 1;
+      if (pieces[static_cast<std::size_t>(piece_of[k])].owner != rank) {
+        needed[static_cast<std::size_t>(rank)][k] = 1;
+      }
     }
   }
   return needed;
 }
 
-// The blocks of `needed` that `owner` has, as one share per owner.
-std::map<int, Share> shares_by_owner(const std::vector<char>& needed,
-                                     const std::vector<int>& owners) {
-  std::map<int, Share> shares;
-  for (std::size_t b = owners.size(); b-- > 0;) {
-    if (needed[b] == 0) continue;
-    Share& share = shares[owners[b]];
-    share.peer = owners[b];
-    append(share.ranges, static_cast<std::int64_t>(b));
+// The blocks of `piece` that `needed` names, as a share with `peer`.
+Share share_of(const std::vector<char>& needed, const Partition::Piece& piece, int peer) {
+  Share share = {peer, {}};
+  for (std::int64_t b = piece.blocks.end() - 1; b >= piece.blocks.first.value; --b) {
+    if (needed[static_cast<std::size_t>(b)] != 0) append(share.ranges, b);
   }
-  return shares;
+  return share;
 }
 
 // Binomial tree over `members` (the root first): the parent of position p is p without its lowest
@@ -91,50 +87,43 @@ std::int64_t ExchangePlan::received_blocks() const {
 }
 
 ExchangePlan make_exchange_plan(const Pattern& pattern, const Partition& partition, int rank) {
-  const std::vector<int> owners = owners_of(partition);
-  Needs needed = all_needs(pattern, partition, owners);
-
-  // Sink blocks leave the shares: a rank that needs some sink blocks of an owner gets all of them.
-  std::map<int, std::vector<BlockRange>, std::greater<>> sink_blocks;  // by owner
-  for (std::int64_t b = std::min(pattern.sink(), partition.blocks()) - 1; b >= 0; --b) {
-    append(sink_blocks[owners[static_cast<std::size_t>(b)]], b);
-  }
+  const std::vector<Partition::Piece> pieces = partition.pieces();
+  const std::vector<int> piece_of = piece_by_block(pieces, partition.blocks());
+  Needs needed = all_needs(pattern, pieces, piece_of, partition.ranks());
   ExchangePlan plan;
-  for (const auto& [owner, ranges] : sink_blocks) {
-    std::vector<int> members = {owner};
+
+  // Sink blocks leave the shares. Queries behind a piece need all of its sink blocks.
+  for (std::size_t p = pieces.size(); p-- > 0;) {
+    const BlockRange& blocks = pieces[p].blocks;
+    const BlockRange sink = {blocks.first,
+                             std::min(pattern.sink(), blocks.end()) - blocks.first.value};
+    if (sink.count <= 0) continue;
+    std::vector<int> members = {pieces[p].owner};
     for (int r = 0; r < partition.ranks(); ++r) {
-      bool needs_some = false;
-      for (const BlockRange& range : ranges) {
-        for (std::int64_t b = range.first.value; b < range.end(); ++b) {
-          char& mark = needed[static_cast<std::size_t>(r)][static_cast<std::size_t>(b)];
-          needs_some = needs_some || mark != 0;
-          mark = 0;
-        }
-      }
-      if (needs_some) members.push_back(r);
+      auto& of_rank = needed[static_cast<std::size_t>(r)];
+      const auto begin = of_rank.begin() + sink.first.value;
+      if (std::find(begin, begin + sink.count, 1) != begin + sink.count) members.push_back(r);
+      std::fill_n(begin, sink.count, 0);
     }
     if (members.size() == 1 || std::find(members.begin(), members.end(), rank) == members.end()) {
       continue;
     }
     SinkTree tree = place_in_tree(members, rank);
-    tree.blocks = {owner, ranges};
+    tree.blocks = {pieces[p].owner, {sink}};
+    tree.piece = static_cast<int>(p);
     plan.sinks.push_back(std::move(tree));
   }
 
-  for (auto& [owner, share] : shares_by_owner(needed[static_cast<std::size_t>(rank)], owners)) {
-    plan.receives.push_back(std::move(share));
+  for (std::size_t p = pieces.size(); p-- > 0;) {
+    Share share = share_of(needed[static_cast<std::size_t>(rank)], pieces[p], pieces[p].owner);
+    if (!share.ranges.empty()) plan.receives.push_back(std::move(share));
   }
-  std::sort(plan.receives.begin(), plan.receives.end(), [](const Share& a, const Share& b) {
-    return a.ranges.front().first > b.ranges.front().first;
-  });
   for (int r = 0; r < partition.ranks(); ++r) {
-    Share send = {r, {}};
-    for (std::size_t b = owners.size(); b-- > 0;) {
-      if (owners[b] == rank && needed[static_cast<std::size_t>(r)][b] != 0) {
-        append(send.ranges, static_cast<std::int64_t>(b));
-      }
+    for (std::size_t p = pieces.size(); p-- > 0;) {
+      if (pieces[p].owner != rank) continue;
+      Share share = share_of(needed[static_cast<std::size_t>(r)], pieces[p], r);
+      if (!share.ranges.empty()) plan.sends.push_back(std::move(share));
     }
-    if (!send.ranges.empty()) plan.sends.push_back(std::move(send));
   }
   return plan;
 }

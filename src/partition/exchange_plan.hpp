@@ -1,7 +1,8 @@
 // Who sends which KV blocks to whom for one layer: a pure function of pattern and partition.
 //
 // Two kinds of traffic:
-// - *shares*: for each pair of ranks the blocks that the receiver's queries need, in one go;
+// - *shares*: of each contiguous piece of another rank the blocks that the receiver's queries need, in
+//   one go;
 // - the *sink*: blocks that every later rank needs travel down binomial trees instead, so that no
 //   owner has to send them P - 1 times.
 //
@@ -28,20 +29,23 @@ struct Share {
   int peer = -1;
   std::vector<BlockRange> ranges;
   std::int64_t blocks() const;
+  // The lowest block: a query that has merged it is done with the share.
+  std::int64_t lowest() const { return ranges.back().first.value; }
   bool operator==(const Share&) const = default;
 };
 
-// One rank's place in the tree that spreads the sink blocks of one owner.
+// One rank's place in the tree that spreads the sink blocks of one piece.
 struct SinkTree {
   Share blocks;                // peer: the owner
+  int piece = 0;               // number of the piece, the same on every rank
   int parent = -1;             // -1 at the owner
   std::vector<int> children;   // in the order of sending
 };
 
 // One rank's part of the exchange of one layer.
 struct ExchangePlan {
-  std::vector<Share> receives;   // by descending first block: nearest blocks first
-  std::vector<Share> sends;      // by ascending peer: the rank that needs its blocks first is next
+  std::vector<Share> receives;   // by descending block: the order in which queries merge them
+  std::vector<Share> sends;      // by ascending peer, then as the peer receives them
   std::vector<SinkTree> sinks;   // by descending first block; only trees that this rank is part of
 
   std::int64_t received_blocks() const;

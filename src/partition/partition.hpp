@@ -25,6 +25,12 @@ class Partition {
   static Partition contiguous(std::int64_t tokens, std::int64_t block, int ranks,
                               std::int64_t unit_blocks);
 
+  // 2 P contiguous chunks; rank r owns chunk r and chunk 2 P - 1 - r, so that under full causal
+  // attention every rank has the same work: an early chunk sees little, a late one much. Chunks are
+  // cut like the shares of contiguous().
+  static Partition zigzag(std::int64_t tokens, std::int64_t block, int ranks,
+                          std::int64_t unit_blocks);
+
   std::int64_t tokens() const { return tokens_; }
   std::int64_t block() const { return block_; }
   int ranks() const { return static_cast<int>(ranges_.size()); }
@@ -32,10 +38,16 @@ class Partition {
 
   int owner(GlobalBlock block) const;
   LocalBlock local(GlobalBlock block) const;
-  // Ascending and not adjacent to each other; empty for a rank without blocks.
+  // Ascending; empty for a rank without blocks. Two ranges of a rank may touch.
   const std::vector<BlockRange>& ranges_of(int rank) const {
     return ranges_[static_cast<std::size_t>(rank)];
   }
+  // The ranges of all ranks by ascending first block: the pieces in which blocks travel.
+  struct Piece {
+    BlockRange blocks;
+    int owner;
+  };
+  std::vector<Piece> pieces() const;
   std::int64_t blocks_of(int rank) const;
   std::int64_t tokens_of(int rank) const;
 
@@ -44,6 +56,11 @@ class Partition {
   std::int64_t end_token(GlobalBlock block) const;
 
  private:
+  // Cuts the prompt into `pieces` contiguous pieces; owner_of(piece) tells whose they are.
+  template <typename OwnerOf>
+  static Partition cut(std::int64_t tokens, std::int64_t block, int ranks, std::int64_t unit_blocks,
+                       int pieces, const OwnerOf& owner_of);
+
   std::int64_t tokens_ = 0;
   std::int64_t block_ = 1;
   std::vector<std::vector<BlockRange>> ranges_;  // per rank

@@ -1,21 +1,29 @@
 // Full causal attention.
+#include "pattern/distance_pattern.hpp"
 #include "pattern/registry.hpp"
 
 namespace powerprefill {
 
 namespace {
 
-class Full final : public Pattern {
+class Full final : public DistancePattern {
  public:
-  bool attends(std::int64_t query, std::int64_t key) const override {
-    return key >= 0 && key <= query;
-  }
+  Full() : DistancePattern(0) {}
+
+ private:
+  bool has_distance(std::int64_t) const override { return true; }
+  std::int64_t next_distance(std::int64_t d) const override { return d + 1; }
 };
 
 }  // namespace
 
-const PatternKind kFullPattern = {
-    "full", false, false, [](const PatternSpec&) -> std::shared_ptr<const Pattern> {
+extern const PatternKind kFullPattern = {
+    .order = 6,
+    .name = "full",
+    .summary = "every block",
+    .has = {},
+    .defaults = [] { return PatternSpec{.name = "full"}; },
+    .make = [](const PatternSpec&) -> std::shared_ptr<const Pattern> {
       return std::make_shared<Full>();
     }};
 

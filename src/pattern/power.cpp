@@ -1,45 +1,37 @@
 // Power: sink, window, and every block at a power-of-two distance (Algorithm 1 of the paper).
-#include <algorithm>
+#include <bit>
 
+#include "pattern/distance_pattern.hpp"
 #include "pattern/registry.hpp"
 
 namespace powerprefill {
 
 namespace {
 
-class Power final : public Pattern {
+class Power final : public DistancePattern {
  public:
-  explicit Power(const PatternSpec& spec) : window_(spec.window), sink_(spec.sink) {}
-
-  bool attends(std::int64_t query, std::int64_t key) const override {
-    const std::int64_t d = query - key;
-    return key >= 0 && d >= 0 && (key < sink_ || d < window_ || (d & (d - 1)) == 0);
-  }
-
-  std::vector<std::int64_t> key_blocks(std::int64_t query) const override {
-    std::vector<std::int64_t> keys;
-    std::int64_t d = 0;
-    for (; d < window_ && d <= query; ++d) keys.push_back(query - d);
-    std::int64_t power = 1;
-    while (power < d) power *= 2;
-    for (; power <= query && query - power >= sink_; power *= 2) keys.push_back(query - power);
-    for (std::int64_t key = std::min(sink_ - 1, keys.back() - 1); key >= 0; --key) {
-      keys.push_back(key);
-    }
-    return keys;
-  }
-
-  std::int64_t sink() const override { return sink_; }
+  explicit Power(const PatternSpec& spec) : DistancePattern(spec.sink), window_(spec.window) {}
 
  private:
+  bool has_distance(std::int64_t d) const override { return d < window_ || (d & (d - 1)) == 0; }
+  std::int64_t next_distance(std::int64_t d) const override {
+    if (d + 1 < window_) return d + 1;
+    return static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(d)) * 2) |
+           (d == 0 ? 1 : 0);
+  }
+
   std::int64_t window_;
-  std::int64_t sink_;
 };
 
 }  // namespace
 
-const PatternKind kPowerPattern = {
-    "power", true, true, [](const PatternSpec& spec) -> std::shared_ptr<const Pattern> {
+extern const PatternKind kPowerPattern = {
+    .order = 1,
+    .name = "power",
+    .summary = "sink, window, and power-of-two distances",
+    .has = {.window = true, .sink = true},
+    .defaults = [] { return PatternSpec{.name = "power", .window = 5, .sink = 1}; },
+    .make = [](const PatternSpec& spec) -> std::shared_ptr<const Pattern> {
       return std::make_shared<Power>(spec);
     }};
 

@@ -1,4 +1,4 @@
-// How a pattern makes itself known: one file per pattern defines it and registers it here.
+// How a pattern makes itself known: one file per pattern defines its kind.
 #pragma once
 
 #include <memory>
@@ -9,10 +9,20 @@
 
 namespace powerprefill {
 
+// Which members of PatternSpec a pattern uses.
+struct PatternParameters {
+  bool window = false;
+  bool sink = false;
+  bool stride = false;
+  bool distances = false;
+};
+
 struct PatternKind {
+  int order;  // place in lists for users
   std::string_view name;
-  bool has_window;  // whether the pattern uses PatternSpec::window
-  bool has_sink;    // whether the pattern uses PatternSpec::sink
+  std::string_view summary;  // one line for users
+  PatternParameters has;
+  PatternSpec (*defaults)();  // the paper's setting
   std::shared_ptr<const Pattern> (*make)(const PatternSpec& spec);
 };
 
@@ -21,10 +31,5 @@ std::span<const PatternKind> pattern_kinds();
 
 // The kind of that name, or nullptr.
 const PatternKind* find_pattern_kind(std::string_view name);
-
-// Defined in the file of each pattern.
-extern const PatternKind kPowerPattern;
-extern const PatternKind kSlidingPattern;
-extern const PatternKind kFullPattern;
 
 }  // namespace powerprefill

@@ -6,47 +6,75 @@ namespace powerprefill {
 
 namespace {
 
-std::int64_t whole_number(const nlohmann::json& object, const char* key) {
-  if (!object.at(key).is_number_integer()) {
-    throw Error(ErrorCode::cache, std::string(key) + " is no whole number");
+using Json = nlohmann::ordered_json;
+
+std::int64_t whole_number(const Json& value, const char* name) {
+  if (!value.is_number_integer()) {
+    throw Error(ErrorCode::cache, std::string(name) + " is no whole number");
   }
-  return object.at(key).get<std::int64_t>();
+  return value.get<std::int64_t>();
+}
+
+Json json_of(const PatternSpec& spec) {
+  const PatternKind* kind = find_pattern_kind(spec.name);
+  const PatternParameters has = kind != nullptr ? kind->has : PatternParameters{};
+  Json json = {{"pattern", spec.name}};
+  if (has.window) json["window"] = spec.window;
+  if (has.sink) json["sink"] = spec.sink;
+  if (has.stride) json["stride"] = spec.stride;
+  if (has.distances) json["distances"] = spec.distances;
+  return json;
+}
+
+PatternSpec spec_of(const Json& json) {
+  PatternSpec spec = default_spec(json.at("pattern").get<std::string>());
+  if (json.contains("window")) spec.window = whole_number(json["window"], "window");
+  if (json.contains("sink")) spec.sink = whole_number(json["sink"], "sink");
+  if (json.contains("stride")) spec.stride = whole_number(json["stride"], "stride");
+  if (json.contains("distances")) {
+    spec.distances.clear();
+    for (const Json& d : json["distances"]) spec.distances.push_back(whole_number(d, "a distance"));
+  }
+  make_pattern(spec);  // refuses what cannot be computed
+  return spec;
+}
+
+// What `read` returns; every failure becomes an Error(cache) that shows the text.
+template <typename Read>
+auto read_json(const std::string& text, const Read& read) {
+  try {
+    return read(Json::parse(text));
+  } catch (const std::exception& error) {
+    throw Error(ErrorCode::cache, "the attention pattern '" + text.substr(0, 200) +
+                                      "' cannot be used: " + error.what());
+  }
 }
 
 }  // namespace
 
+std::string to_json(const PatternSpec& spec) {
+  return json_of(spec).dump();
+}
+
+PatternSpec spec_from_json(const std::string& text) {
+  return read_json(text, spec_of);
+}
+
 std::string to_json(const Schedule& schedule) {
-  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-  for (const PatternSpec& spec : schedule.layers) {
-    const PatternKind* kind = find_pattern_kind(spec.name);
-    nlohmann::ordered_json layer = {{"pattern", spec.name}};
-    if (kind != nullptr && kind->has_window) layer["window"] = spec.window;
-    if (kind != nullptr && kind->has_sink) layer["sink"] = spec.sink;
-    layers.push_back(layer);
-  }
-  return nlohmann::ordered_json{{"block", schedule.block}, {"layers", layers}}.dump();
+  Json layers = Json::array();
+  for (const PatternSpec& spec : schedule.layers) layers.push_back(json_of(spec));
+  return Json{{"block", schedule.block}, {"layers", layers}}.dump();
 }
 
 Schedule schedule_from_json(const std::string& text) {
-  try {
-    const auto json = nlohmann::json::parse(text);
+  return read_json(text, [](const Json& json) {
     Schedule schedule;
-    schedule.block = whole_number(json, "block");
+    schedule.block = whole_number(json.at("block"), "block");
     if (schedule.block < 1) throw Error(ErrorCode::cache, "block is not positive");
     if (!json.at("layers").is_array()) throw Error(ErrorCode::cache, "layers is no list");
-    for (const auto& layer : json.at("layers")) {
-      PatternSpec spec;
-      spec.name = layer.at("pattern").get<std::string>();
-      if (layer.contains("window")) spec.window = whole_number(layer, "window");
-      if (layer.contains("sink")) spec.sink = whole_number(layer, "sink");
-      make_pattern(spec);  // refuses what this build cannot compute
-      schedule.layers.push_back(spec);
-    }
+    for (const Json& layer : json["layers"]) schedule.layers.push_back(spec_of(layer));
     return schedule;
-  } catch (const std::exception& error) {
-    throw Error(ErrorCode::cache, "the attention schedule '" + text.substr(0, 200) +
-                                      "' cannot be used: " + error.what());
-  }
+  });
 }
 
 }  // namespace powerprefill

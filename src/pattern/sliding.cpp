@@ -1,41 +1,31 @@
 // Sliding window: the sink and the last `window` blocks (appendix D of the paper).
-#include <algorithm>
-
+#include "pattern/distance_pattern.hpp"
 #include "pattern/registry.hpp"
 
 namespace powerprefill {
 
 namespace {
 
-class Sliding final : public Pattern {
+class Sliding final : public DistancePattern {
  public:
-  explicit Sliding(const PatternSpec& spec) : window_(spec.window), sink_(spec.sink) {}
-
-  bool attends(std::int64_t query, std::int64_t key) const override {
-    const std::int64_t d = query - key;
-    return key >= 0 && d >= 0 && (key < sink_ || d < window_);
-  }
-
-  std::vector<std::int64_t> key_blocks(std::int64_t query) const override {
-    std::vector<std::int64_t> keys;
-    for (std::int64_t d = 0; d < window_ && d <= query; ++d) keys.push_back(query - d);
-    for (std::int64_t key = std::min(sink_ - 1, keys.back() - 1); key >= 0; --key) {
-      keys.push_back(key);
-    }
-    return keys;
-  }
-
-  std::int64_t sink() const override { return sink_; }
+  explicit Sliding(const PatternSpec& spec) : DistancePattern(spec.sink), window_(spec.window) {}
 
  private:
+  bool has_distance(std::int64_t d) const override { return d < window_; }
+  std::int64_t next_distance(std::int64_t d) const override { return d + 1 < window_ ? d + 1 : -1; }
+
   std::int64_t window_;
-  std::int64_t sink_;
 };
 
 }  // namespace
 
-const PatternKind kSlidingPattern = {
-    "sliding", true, true, [](const PatternSpec& spec) -> std::shared_ptr<const Pattern> {
+extern const PatternKind kSlidingPattern = {
+    .order = 2,
+    .name = "sliding",
+    .summary = "sink and window",
+    .has = {.window = true, .sink = true},
+    .defaults = [] { return PatternSpec{.name = "sliding", .window = 9, .sink = 1}; },
+    .make = [](const PatternSpec& spec) -> std::shared_ptr<const Pattern> {
       return std::make_shared<Sliding>(spec);
     }};
 

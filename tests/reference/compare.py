@@ -4,8 +4,9 @@
         [--steps --steps-program PROGRAM] [--self-check] [--only MASK.LENGTH ...]
 
 For every recorded mask and prompt length: prefill; keys and values of every layer, hidden states
-and logits; then the greedy ids of decode. --steps adds the logits after each of 32 given tokens,
-computed by `PROGRAM CHECKPOINT CACHE TOKENFILE OUTFILE`, which writes raw float32 (32, V); with
+and logits; then the greedy ids of decode. The case `patterns` holds a run per block pattern and
+hybrid schedule of pattern_cases.py instead of the masks. --steps adds the logits after each of the given
+tokens, computed by `PROGRAM CHECKPOINT CACHE TOKENFILE OUTFILE`, which writes raw float32 (S, V); with
 `--zero-past` as its last argument it must miss them. --self-check compares with altered recordings
 instead, and passes if every alteration is found. Needs numpy and h5py; ends non-zero on failure.
 """
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
+import pattern_cases
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-5  # norm of the difference over norm of the reference, per layer
@@ -146,23 +149,34 @@ def compare_steps(report, options, checkpoint, cache, recorded, folder):
 class Case:
     def __init__(self, options, folder):
         self.options, self.folder = options, folder
-        self.checkpoint = HERE / "checkpoints" / options.case
+        self.patterns = options.case == "patterns"
+        name = pattern_cases.CHECKPOINT if self.patterns else options.case
+        self.checkpoint = HERE / "checkpoints" / name
+
+    def attention(self, recorded):
+        """The options that ask for the recorded mask."""
+        if not self.patterns:
+            block = 16 if recorded.length < LONG else 256
+            return PATTERNS[recorded.mask].format(block=block).split()
+        distances = self.folder / "distances.txt"
+        distances.write_text(pattern_cases.DISTANCES)
+        words = pattern_cases.RUNS[recorded.mask][1].format(distances=distances).split()
+        return [*words, "--block", pattern_cases.BLOCK]
 
     def prefill(self, recorded, checkpoint):
         """Returns the path of the cache."""
         tokens, cache = self.folder / "tokens.txt", self.folder / "cache.h5"
         tokens.write_text(" ".join(map(str, recorded["tokens"])) + "\n")
         cache.unlink(missing_ok=True)
-        pattern = PATTERNS[recorded.mask].format(block=16 if recorded.length < LONG else 256)
         run([*shlex.split(self.options.mpirun), self.options.binary, "prefill",
              "--model", checkpoint, "--tokens", tokens, "--out", cache,
-             *pattern.split(), "--compute", "f32", "--save-hidden", "--quiet"],
+             *self.attention(recorded), "--compute", "f32", "--save-hidden", "--quiet"],
             self.options.timeout)
         return cache
 
-    def decode(self, cache, checkpoint):
+    def decode(self, cache, checkpoint, count):
         text = run([*shlex.split(self.options.decode_mpirun), self.options.binary, "decode", cache,
-                    "--model", checkpoint, "--max-new-tokens", "32", "--ids"], self.options.timeout)
+                    "--model", checkpoint, "--max-new-tokens", count, "--ids"], self.options.timeout)
         return [int(word) for word in text.split()]
 
     def old_checkpoint(self):
@@ -179,11 +193,13 @@ class Case:
         compare_cache(report, Cache(cache, recorded.rows), recorded)
         if self.options.steps:
             compare_steps(report, self.options, checkpoint, cache, recorded, self.folder)
-        compare_ids(report, self.decode(cache, checkpoint), recorded)
+        ids = self.decode(cache, checkpoint, len(recorded["greedy"]))
+        compare_ids(report, ids, recorded)
 
     def self_check(self, report, recorded):
         path = self.prefill(recorded, self.checkpoint)
-        cache, ids = Cache(path, recorded.rows), self.decode(path, self.checkpoint)
+        cache = Cache(path, recorded.rows)
+        ids = self.decode(path, self.checkpoint, len(recorded["greedy"]))
         compare_cache(report, cache, recorded)
         compare_ids(report, ids, recorded)
 

@@ -78,19 +78,21 @@ class PlainModel:
         return self.weights["model.embed_tokens.weight"][tokens]
 
     def forward(self, tokens, allowed, zero_past=0):
-        """With zero_past = n, queries from n on see zeros for the keys and values before n."""
+        """`allowed`: (tokens, tokens), or (N, tokens, tokens) with one mask per layer. With
+        zero_past = n, queries from n on see zeros for the keys and values before n."""
         positions = np.arange(len(tokens))
+        allowed = np.broadcast_to(allowed, (self.layers, len(tokens), len(tokens)))
         hidden = self.embed(tokens)
         keys, values, peaks = [], [], []
         for layer in range(self.layers):
             q, k, v = self.project(layer, hidden, positions)
             keys.append(k)
             values.append(v)
-            attended, peak = self.attend(q, k, v, allowed)
+            attended, peak = self.attend(q, k, v, allowed[layer])
             if zero_past:
                 past = (positions < zero_past)[:, None, None]
                 blind, _ = self.attend(q[zero_past:], np.where(past, 0, k), np.where(past, 0, v),
-                                       allowed[zero_past:])
+                                       allowed[layer, zero_past:])
                 attended = np.concatenate((attended[:zero_past], blind))
             peaks.append(peak)
             hidden = self.finish(layer, hidden, attended)

@@ -245,7 +245,6 @@ class Json(Formats):
                 self.assertEqual(facts["bytes_received"],
                                  [rank["bytes_planned"] for rank in facts["per_rank"]])
                 self.assertEqual(len(facts["bytes_received"]), 4)
-                self.assertEqual(facts["bytes_received"][0], 0)  # it has the first blocks
                 self.assertTrue(all(bytes > 0 for bytes in facts["bytes_received"][1:]))
                 self.assertEqual(sum(rank["tokens"] for rank in facts["per_rank"]), LENGTH)
                 self.assertEqual(facts["cache_bytes"], os.path.getsize(out))
@@ -254,18 +253,23 @@ class Json(Formats):
                     self.assertGreater(facts[key], 0, key)
 
     def test_bytes_received(self):
-        """With full attention rank r gets all blocks before its own, keys and values, per layer."""
-        report = self.folder / "report.json"
-        run("prefill", "--model", model, "--tokens", tokens, "--out", self.folder / "kv.h5",
-            "--threads", 1, "--block", BLOCK, "--attention", "full", "--kv-dtype", "bf16",
-            "--report", report, "--quiet", ranks=3)
-        facts = json.loads(report.read_text())
-        before, expected = 0, []
-        for rank in facts["per_rank"]:
-            row_bytes = 2 * SPEC.kv_heads * SPEC.head_dim * 2
-            expected.append(before * row_bytes * SPEC.layers)
-            before += rank["tokens"]
-        self.assertEqual(facts["bytes_received"], expected)
+        """With full attention the rank of the last block has or gets all keys and values, in every
+        layer, and none gets any twice. With a window of one block nothing is exchanged."""
+        report, row_bytes = self.folder / "report.json", 2 * SPEC.kv_heads * SPEC.head_dim * 2
+        for attention, most in ((("full",), LENGTH),
+                                (("sliding", "--window", 1, "--sink", 0), None)):
+            with self.subTest(attention=attention):
+                run("prefill", "--model", model, "--tokens", tokens, "--out",
+                    self.folder / "kv.h5", "--force", "--threads", 1, "--block", BLOCK,
+                    "--kv-dtype", "bf16", "--report", report, "--quiet", "--attention",
+                    *attention, ranks=3)
+                facts = json.loads(report.read_text())
+                got = [bytes / row_bytes / SPEC.layers for bytes in facts["bytes_received"]]
+                if most is None:
+                    self.assertEqual(got, [0, 0, 0])
+                else:
+                    own = [rank["tokens"] for rank in facts["per_rank"]]
+                    self.assertEqual(max(a + b for a, b in zip(own, got)), most)
 
     def test_report_of_decode(self):
         report = self.folder / "report.json"

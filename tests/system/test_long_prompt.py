@@ -25,7 +25,7 @@ class LongPrompt(unittest.TestCase):
         np.save(folder / "tokens.npy", np.random.default_rng(1).integers(0, 1000, TOKENS))
         cache, report = folder / "cache.h5", folder / "report.json"
         result = run(["prefill", "--model", model, "--tokens", folder / "tokens.npy", "--out", cache,
-                      "--attention", "power", "--report", report, "--threads", 1], folder, ranks=2,
+                      "--attention", "power", "--report", report, "--threads", 1], ranks=2,
                      timeout=300)
         self.assertEqual(result.code, 0, result)
         told = json.loads(report.read_text())
@@ -38,8 +38,8 @@ class LongPrompt(unittest.TestCase):
         self.assertGreater(told["tokens_per_s"], 0)
         print(f"{told['tokens_per_s']:.0f} tokens/s, {told['wall_s']:.1f} s; per rank at most "
               f"{max(r['peak_rss_bytes'] for r in told['per_rank']) / 1e6:.0f} MB")
-        self.assertEqual(run(["verify", cache], folder, ranks=2).code, 0)
-        result = run(["decode", cache, "--model", model, "--max-new-tokens", 3], folder)
+        self.assertEqual(run(["verify", cache], ranks=2).code, 0)
+        result = run(["decode", cache, "--model", model, "--max-new-tokens", 3])
         self.assertEqual(result.code, 0, result)
         self.assertEqual(len(result.stdout.split()), 3)
 

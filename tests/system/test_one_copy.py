@@ -25,7 +25,7 @@ class OneCopy(unittest.TestCase):
                 report = folder / "report.json"
                 result = run(["prefill", "--model", model, "--tokens", folder / "tokens", "--out",
                               folder / "cache.h5", "--force", "--quiet", "--threads", 1, "--report", report,
-                              "--weights-store", store], folder, ranks=4, timeout=180)
+                              "--weights-store", store], ranks=4, timeout=180)
                 self.assertEqual(result.code, 0, result)
                 told = json.loads(report.read_text())
                 found = sum(rank["pss_bytes"] for rank in told["per_rank"])

@@ -39,13 +39,13 @@ class SameBits(unittest.TestCase):
     def prefill(self, model, tokens, ranks, threads, *options):
         out = self.folder / "cache.h5"
         result = run(["prefill", "--model", model, "--tokens", tokens, "--out", out, "--force", "--quiet",
-                      "--threads", threads, *options], self.folder, ranks=ranks, timeout=120)
+                      "--threads", threads, *options], ranks=ranks, timeout=120)
         self.assertEqual(result.code, 0, result)
         return out
 
     def decode(self, model, cache, ranks, threads):
         result = run(["decode", cache, "--model", model, "--max-new-tokens", 12, "--quiet", "--threads",
-                      threads, "--temperature", 0.8, "--seed", 7], self.folder, ranks=ranks)
+                      threads, "--temperature", 0.8, "--seed", 7], ranks=ranks)
         self.assertEqual(result.code, 0, result)
         return result.stdout
 
