@@ -20,7 +20,7 @@ namespace powerprefill::cli {
 
 namespace {
 
-constexpr std::int64_t kMostBlocks = 16384;  // full attention then has 134 million pairs
+constexpr std::int64_t kMostBlocks = 8192;  // full attention then has 34 million pairs
 constexpr std::int64_t kMostLayers = 1024;
 constexpr int kMostRanks = 256;
 
@@ -39,10 +39,10 @@ struct Facts {
   PatternSpec spec;
   bool chosen = false;
   std::shared_ptr<const Pattern> pattern;
-  PairCount pairs;
-  ReceptiveField field;  // at any depth
-  Balance contiguous;
-  std::optional<Balance> zigzag;  // for full attention, whose partition it is
+  PairCount pairs = {};
+  ReceptiveField field = {};  // at any depth
+  Balance contiguous = {};
+  std::optional<Balance> zigzag = {};  // for full attention, whose partition it is
 
   std::size_t last_keys() const { return pattern->key_blocks(pairs.blocks - 1).size(); }
 };
@@ -110,7 +110,7 @@ void print_row(const std::string& label, const std::vector<Facts>& all, const Ce
 
 std::string percent(double share) {
   // Not quite all is not 100%.
-  return share < 1 && share > 0.9995 ? "99.9%" : fmt::format("{:.1f}%", 100 * share);
+  return fmt::format("{:.1f}%", share < 1 ? std::min(share * 100, 99.9) : 100.0);
 }
 
 std::string parameter(bool has, std::int64_t value) {
@@ -175,7 +175,9 @@ std::vector<CoverageCurve> curves_of(const std::vector<Facts>& all, std::int64_t
     const bool twice = facts.chosen && std::count_if(all.begin(), all.end(), [&](const Facts& f) {
                                          return f.spec.name == facts.spec.name;
                                        }) > 1;
-    CoverageCurve curve = {.name = facts.spec.name + (twice ? "*" : ""), .chosen = facts.chosen};
+    CoverageCurve curve = {.name = facts.spec.name + (twice ? "*" : ""),
+                           .keys = static_cast<std::int64_t>(facts.last_keys()),
+                           .chosen = facts.chosen};
     for (std::int64_t layer = 0; layer <= layers; ++layer) {
       curve.covered.push_back(facts.field.covered(layer));
     }

@@ -46,9 +46,8 @@ std::int64_t tick_step(std::int64_t range, std::int64_t most) {
 }
 
 std::string percent(double share) {
-  if (share > 0.9995 || share <= 0)
-    return share > 0.5 && share < 1 ? "99.9%" : fmt::format("{:.0f}%", share * 100);
-  return fmt::format("{:.1f}%", share * 100);
+  if (share <= 0 || share >= 1) return fmt::format("{:.0f}%", share * 100);
+  return fmt::format("{:.1f}%", std::min(share * 100, 99.9));  // not quite all is not 100%
 }
 
 // "1 layer", "2 layers"
@@ -104,13 +103,13 @@ void draw_mask(Svg& svg, const Box& box, const Pattern& pattern, const PatternPi
   const std::int64_t group = (picture.blocks + kFinestMask - 1) / kFinestMask;
   const std::int64_t cells = (picture.blocks + group - 1) / group;
   const std::size_t shades = group == 1 ? 1 : 4;
-  svg.text(box.x, box.y - 14, fmt::format("Mask of {}", picture.name), {.size = 15, .bold = true});
+  svg.text(box.x, box.y - 14, "Who attends to whom", {.size = 15, .bold = true});
   svg.rect(box, kFuture);
   const double cell = box.width / static_cast<double>(cells);
   // Causal pairs lie on or below the diagonal: a staircase.
   std::string stairs = "M0 0";
   for (std::int64_t i = 0; i < cells; ++i) stairs += "h1v1";
-  svg.raw(fmt::format(R"(<g transform="translate({} {}) scale({:.5f})">)", svg_number(box.x),
+  svg.raw(fmt::format(R"x(<g transform="translate({} {}) scale({:.5f})">)x", svg_number(box.x),
                       svg_number(box.y), cell));
   svg.raw(fmt::format(R"(<path d="{}H0z" fill="#ececec"/>)", stairs));
   svg.raw(R"(<g id="mask">)");
@@ -169,7 +168,7 @@ void draw_spread(Svg& svg, const Box& box, const PatternPicture& picture) {
   for (std::int64_t layer = 1; layer <= picture.layers; ++layer) {
     const double y = box.y + static_cast<double>(layer - 1) * row;
     svg.rect({box.x, y, box.width, row - gap}, kPanel);
-    svg.raw(fmt::format(R"(<g class="spread" transform="translate({} {}) scale({:.5f} {:.5f})">)",
+    svg.raw(fmt::format(R"x(<g class="spread" transform="translate({} {}) scale({:.5f} {:.5f})">)x",
                         svg_number(box.x), svg_number(y),
                         box.width / static_cast<double>(picture.blocks), row - gap));
     const auto& to = picture.layers_to;
@@ -178,8 +177,7 @@ void draw_spread(Svg& svg, const Box& box, const PatternPicture& picture) {
     svg.raw(fmt::format(R"(<path d="{}" fill="{}"/>)", old, kLight));
     if (!fresh.empty()) svg.raw(fmt::format(R"(<path d="{}" fill="{}"/>)", fresh, kDark));
     svg.raw("</g>");
-    if ((layer - 1) % every != 0 && layer != picture.layers) continue;
-    if (layer == picture.layers && layer > 1 && (layer - 1) % every != 0) continue;
+    if ((layer - 1) % every != 0) continue;
     const auto seen =
         std::count_if(to.begin(), to.end(), [&](std::int64_t k) { return k > 0 && k <= layer; });
     const double share = picture.blocks == 1 ? 1 : static_cast<double>(seen) / earlier;
@@ -263,10 +261,12 @@ void draw_curves(Svg& svg, const Box& box, const std::vector<CoverageCurve>& cur
       svg.raw(fmt::format(R"(<path d="M{} {}L{} {}" stroke="{}" stroke-width="1" fill="none"/>)",
                           svg_number(box.right() + 7), svg_number(wanted[n]),
                           svg_number(box.right() + 20), svg_number(placed[n]), style.colour));
-      svg.raw(fmt::format(R"x(<path d="{}" transform="translate({} {})" fill="{}"/>)x", style.marker,
-                          svg_number(box.right() + 27), svg_number(placed[n]), style.colour));
+      svg.raw(fmt::format(R"x(<path d="{}" transform="translate({} {})" fill="{}"/>)x",
+                          style.marker, svg_number(box.right() + 27), svg_number(placed[n]),
+                          style.colour));
       svg.text(box.right() + 37, placed[n] + 4,
-               fmt::format("{} {}", curve.name, percent(curve.covered.back())),
+               fmt::format("{} {}, {}", curve.name, percent(curve.covered.back()),
+                           count_of(curve.keys, "key")),
                {.size = 12, .bold = chosen});
     }
   }
@@ -275,7 +275,8 @@ void draw_curves(Svg& svg, const Box& box, const std::vector<CoverageCurve>& cur
 std::string spoken(const std::vector<CoverageCurve>& curves) {
   std::string text;
   for (const CoverageCurve& curve : curves) {
-    text += fmt::format(" {}: {} after {}.", curve.name, percent(curve.covered.back()),
+    text += fmt::format(" {}, {} of the last block: {} after {}.", curve.name,
+                        count_of(curve.keys, "key block"), percent(curve.covered.back()),
                         count_of(static_cast<std::int64_t>(curve.covered.size()) - 1, "layer"));
   }
   return text;
@@ -287,12 +288,13 @@ std::string pattern_svg(const Pattern& pattern, const PatternPicture& picture,
                         const std::vector<CoverageCurve>& curves) {
   const std::string blocks = count_of(picture.blocks, "block");
   Svg svg(
-      1240, 700, fmt::format("Attention pattern {} over {}", picture.name, blocks),
+      1310, 700, fmt::format("Attention pattern {} over {}", picture.name, blocks),
       fmt::format("Left: which key blocks each query block attends to. Right, above: the blocks "
                   "that the last block sees after 1 to {}. Right, below: the share of earlier "
                   "blocks that it sees, by pattern.{}",
                   count_of(picture.layers, "layer"), spoken(curves)));
-  svg.text(64, 40, fmt::format("{}, {}", picture.name, blocks), {.size = 20, .bold = true});
+  svg.text(64, 40, fmt::format("Attention pattern {}, {}", picture.name, blocks),
+           {.size = 20, .bold = true});
   const double rows = std::clamp(22.0 * static_cast<double>(picture.layers), 22.0, 176.0);
   draw_mask(svg, {64, 100, 540, 540}, pattern, picture);
   const Box spread = {706, 122, 384, rows};
@@ -305,7 +307,7 @@ std::string pattern_svg(const Pattern& pattern, const PatternPicture& picture,
 }
 
 std::string coverage_svg(std::int64_t blocks, const std::vector<CoverageCurve>& curves) {
-  Svg svg(860, 480, fmt::format("Coverage of {} by layers", count_of(blocks, "block")),
+  Svg svg(890, 480, fmt::format("Coverage of {} by layers", count_of(blocks, "block")),
           fmt::format("The share of earlier blocks that the last block sees after so many layers, "
                       "by pattern.{}",
                       spoken(curves)));

@@ -16,8 +16,9 @@ namespace powerprefill {
 // One line of the coverage chart.
 struct CoverageCurve {
   std::string name;
-  std::vector<double> covered;  // (layers + 1) the share of earlier blocks seen after k layers
-  bool chosen = false;          // drawn strongest
+  std::int64_t keys = 0;             // blocks that the last block attends to: the budget
+  std::vector<double> covered = {};  // (layers + 1) the share of earlier blocks seen after k layers
+  bool chosen = false;               // drawn strongest
 };
 
 // The pattern whose mask and spread are drawn.
@@ -26,7 +27,7 @@ struct PatternPicture {
   std::int64_t blocks = 0;
   std::int64_t layers = 0;
   // (blocks) The layers after which the last block sees each block: 0 itself, -1 never.
-  std::vector<std::int64_t> layers_to;
+  std::vector<std::int64_t> layers_to = {};
 };
 
 // Mask, spread and the curves of all patterns in one figure. Attended pairs are sub-paths "Mx

@@ -22,7 +22,7 @@ void Svg::text(double x, double y, const std::string& text, const TextStyle& sty
   raw(fmt::format(R"(<text x="{}" y="{}" font-size="{}" text-anchor="{}" fill="{}"{}{}>{}</text>)",
                   svg_number(x), svg_number(y), svg_number(style.size), style.anchor, style.colour,
                   style.bold ? R"( font-weight="bold")" : "",
-                  style.upwards ? fmt::format(R"( transform="rotate(-90 {})")", at) : "",
+                  style.upwards ? fmt::format(R"x( transform="rotate(-90 {})")x", at) : "",
                   xml_escape(text)));
 }
 

@@ -4,11 +4,12 @@
         [--steps --steps-program PROGRAM] [--self-check] [--only MASK.LENGTH ...]
 
 For every recorded mask and prompt length: prefill; keys and values of every layer, hidden states
-and logits; then the greedy ids of decode. The case `patterns` holds a run per block pattern and
-hybrid schedule of pattern_cases.py instead of the masks. --steps adds the logits after each of the given
-tokens, computed by `PROGRAM CHECKPOINT CACHE TOKENFILE OUTFILE`, which writes raw float32 (S, V); with
-`--zero-past` as its last argument it must miss them. --self-check compares with altered recordings
-instead, and passes if every alteration is found. Needs numpy and h5py; ends non-zero on failure.
+and logits; then the greedy ids of decode. In the case `patterns` a mask is a run of
+pattern_cases.py: a block pattern or a hybrid schedule. --steps adds the logits after each of the
+given tokens, computed by `PROGRAM CHECKPOINT CACHE TOKENFILE OUTFILE`, which writes raw float32
+(S, V); with `--zero-past` as its last argument it must miss them. --self-check compares with
+altered recordings instead, and passes if every alteration is found. Needs numpy and h5py; ends
+non-zero on failure.
 """
 
 import argparse
@@ -176,7 +177,8 @@ class Case:
 
     def decode(self, cache, checkpoint, count):
         text = run([*shlex.split(self.options.decode_mpirun), self.options.binary, "decode", cache,
-                    "--model", checkpoint, "--max-new-tokens", count, "--ids"], self.options.timeout)
+                    "--model", checkpoint, "--max-new-tokens", count, "--ids"],
+                   self.options.timeout)
         return [int(word) for word in text.split()]
 
     def old_checkpoint(self):

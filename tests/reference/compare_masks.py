@@ -63,7 +63,7 @@ def main():
             if (len(wrong) > 0) == options.self_check:
                 continue
             failed += 1
-            text = f"{len(wrong)} pairs differ, the first is {wrong[0]}" if len(wrong) else "not found"
+            text = f"{len(wrong)} pairs differ, one is {wrong[0]}" if len(wrong) else "not found"
             print(f"{spec}, {blocks} blocks, {source}: {text}  FAILED")
     print(f"{2 * len(masks) - failed} masks passed, {failed} failed")
     return 0 if masks and not failed else 1

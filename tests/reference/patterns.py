@@ -68,7 +68,7 @@ def mask_tensor(allowed):
 
 
 class MaskPerLayer:
-    """A model whose decoder layers each get a mask of their own, whatever was passed to the model."""
+    """A model whose decoder layers each get a mask of their own instead of the model's."""
 
     def __init__(self, model):
         self.model = model

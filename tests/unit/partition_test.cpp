@@ -229,7 +229,7 @@ TEST(Zigzag, RankOwnsAnEarlyAndALateChunk) {
           ASSERT_EQ(p.ranges_of(piece.owner)[chunk < mirror ? 0 : 1], piece.blocks);
           least = std::min(least, piece.blocks.count);
           most = std::max(most, piece.blocks.count);
-          if (in_units) ASSERT_EQ(piece.blocks.first.value % unit, 0);
+          ASSERT_EQ(in_units ? piece.blocks.first.value % unit : 0, 0);
         }
         ASSERT_LE(most - least, in_units ? 2 * unit - 1 : 1);  // the last chunk may end in a unit
       }
