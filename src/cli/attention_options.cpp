@@ -58,6 +58,9 @@ std::vector<std::int64_t> layers_per(const std::string& text, std::int64_t layer
 }  // namespace
 
 PatternSpec named_spec(const std::string& name) {
+  if (name == "mask") {
+    throw Error(ErrorCode::usage, "--attention mask needs a list of distances: mask:FILE");
+  }
   if (!name.starts_with(kMaskPrefix)) return default_spec(name);
   PatternSpec spec = default_spec("mask");
   spec.distances.clear();
@@ -117,6 +120,8 @@ AttentionArguments::Choice AttentionArguments::resolve(const ModelSummary& model
   }
   if (block) choice.schedule.block = *block;
   if (!full_per.empty()) full = layers_per(full_per, model.layers);
+  std::sort(full.begin(), full.end());
+  full.erase(std::unique(full.begin(), full.end()), full.end());
   choice.schedule.layers.assign(static_cast<std::size_t>(model.layers), spec);
   for (const std::int64_t layer : full) {
     if (layer < 0 || layer >= model.layers) {

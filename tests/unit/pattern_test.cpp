@@ -8,7 +8,9 @@ namespace powerprefill {
 namespace {
 
 PatternSpec spec_of(const std::string& name, std::int64_t window = 5, std::int64_t sink = 1) {
-  return {.name = name, .window = window, .sink = sink};
+  PatternSpec spec = {.name = name, .window = window, .sink = sink, .stride = 7};
+  if (name == "mask") spec.distances = {0, 2, 9, 31};
+  return spec;
 }
 
 // Algorithm 1, condition by condition, for one pair of blocks.
@@ -90,7 +92,7 @@ TEST(Pattern, SinkBlocksAreAttendedByAllLaterOnes) {
       }
       const PatternKind* kind = find_pattern_kind(name);
       ASSERT_NE(kind, nullptr);
-      EXPECT_EQ(pattern->sink(), kind->has_sink ? sink : 0) << name;
+      EXPECT_EQ(pattern->sink(), kind->has.sink ? sink : 0) << name;
     }
   }
 }
