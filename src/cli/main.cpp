@@ -14,6 +14,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/launch.hpp"
+#include "mpi/session.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {
@@ -31,9 +32,13 @@ int report_failure(std::optional<Session>& session, const Error& error) {
   const bool alone = session && session->ranks() > 1 && !error.is_agreed();
   const bool speaks = alone || !session || session->rank() == 0;
   const int rank = alone ? session->rank() : error.rank();
-  // Ranks that meet the same failure would all report it: higher ones leave time for the lowest,
-  // which ends the job.
-  if (alone) std::this_thread::sleep_for(std::chrono::milliseconds(200) * std::min(rank, 25));
+  // Ranks that meet the same failure would all report it. The first of a node speaks, and ends the
+  // job; later nodes leave time for the first, and the other ranks for their end.
+  if (alone) {
+    mpi::Session& job = session->mpi();
+    std::this_thread::sleep_for(std::chrono::milliseconds(500) * std::min(job.node(), 20));
+    if (!job.is_first_to_fail()) std::this_thread::sleep_for(std::chrono::seconds(30));
+  }
   const bool name_rank = session && session->ranks() > 1 && rank >= 0;
   if (speaks) {
     fmt::print(stderr, "powerprefill: error{}: {}\n",

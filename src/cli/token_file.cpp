@@ -113,6 +113,7 @@ std::vector<std::int32_t> read_hdf5(const std::filesystem::path& path) {
 
 std::vector<std::int32_t> read_token_file(const std::filesystem::path& path) {
   std::error_code unclear;
+  if (std::filesystem::is_directory(path, unclear)) refuse(path, "is a folder");
   if (std::filesystem::exists(path, unclear) && !std::filesystem::is_regular_file(path, unclear)) {
     std::ifstream pipe(path, std::ios::binary);  // standard input, for one
     const std::string text{std::istreambuf_iterator<char>(pipe), std::istreambuf_iterator<char>()};

@@ -1,5 +1,6 @@
 #include "mpi/session.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <string>
 
@@ -25,11 +26,21 @@ Session::Session() {
                 "this MPI library offers no thread support (MPI_THREAD_FUNNELED is needed)");
   }
   world_ = Communicator::duplicate(MPI_COMM_WORLD);
+  const Communicator on_node = world_.split_node();
+  node_ = static_cast<int>(world_.prefix_sum(std::int64_t{on_node.is_root() ? 1 : 0}));
+  on_node.broadcast_value(node_, 0);
+  failed_ = SharedMemory(on_node, sizeof(std::atomic<int>), SharedStore::memory, "");
 }
 
 Session::~Session() {
   world_ = Communicator();
   MPI_Finalize();
+}
+
+bool Session::is_first_to_fail() noexcept {
+  // The memory begins as zeros, which is a valid atomic 0.
+  auto* flag = reinterpret_cast<std::atomic<int>*>(failed_.bytes().data());
+  return flag->exchange(1) == 0;
 }
 
 void Session::abort(int code) noexcept {

@@ -63,20 +63,22 @@ KvBlocks local_blocks(const Partition& partition, int rank, std::int64_t layer,
   return blocks;
 }
 
-// Which blocks the rank must be able to find after an exchange: its own, and those of its plan.
-std::vector<char> blocks_in_reach(const Partition& partition, const ExchangePlan& plan, int rank) {
-  std::vector<char> in_reach(static_cast<std::size_t>(partition.blocks()), 0);
-  const auto mark = [&](const std::vector<BlockRange>& ranges) {
-    for (const BlockRange& range : ranges) {
-      for (std::int64_t b = range.first.value; b < range.end(); ++b) {
-        in_reach[static_cast<std::size_t>(b)] = 1;
-      }
-    }
-  };
-  mark(partition.ranges_of(rank));
-  for (const Share& share : plan.receives) mark(share.ranges);
-  for (const SinkTree& tree : plan.sinks) mark(tree.blocks.ranges);
-  return in_reach;
+// Bytes of the buffers: a few slots of the largest share, and the sink blocks.
+std::int64_t planned_buffer_bytes(const ExchangePlan& plan, std::int64_t block_bytes) {
+  std::int64_t largest = 0;
+  for (const Share& share : plan.receives) largest = std::max(largest, share.blocks());
+  const auto slots = std::min(KvExchange::kSharesInFlight, plan.receives.size());
+  std::int64_t blocks = static_cast<std::int64_t>(slots) * largest;
+  for (const SinkTree& tree : plan.sinks) blocks += tree.parent >= 0 ? tree.blocks.blocks() : 0;
+  return blocks * 2 * block_bytes;
+}
+
+// Calls visit(block) for all blocks of the ranges.
+template <typename Visit>
+void for_each_block(const std::vector<BlockRange>& ranges, const Visit& visit) {
+  for (const BlockRange& range : ranges) {
+    for (std::int64_t b = range.first.value; b < range.end(); ++b) visit(b);
+  }
 }
 
 void run_layer(MpiChecks& checks, const Job& job, const Partition& partition,
@@ -95,43 +97,53 @@ void run_layer(MpiChecks& checks, const Job& job, const Partition& partition,
     const bool is_own = partition.owner(GlobalBlock{b}) == rank;
     checks.expect((exchange.find(b) != nullptr) == is_own, what(b, "is (not) there at the start"));
   }
-  const std::vector<char> in_reach = blocks_in_reach(partition, plan, rank);
-  const auto is_complete = [&] {
-    for (std::int64_t b = 0; b < partition.blocks(); ++b) {
-      if (in_reach[static_cast<std::size_t>(b)] != 0 && exchange.find(b) == nullptr) return false;
-    }
-    return true;
+  const auto check = [&](std::int64_t b) {
+    const KvBlockView* view = exchange.find(b);
+    checks.expect(view != nullptr, what(b, "is missing"));
+    if (view != nullptr) checks.expect(holds(*view, bytes, layer, b), what(b, "is wrong"));
   };
-  // Three ways to get there; finish() alone must do too.
-  if (layer % 3 == 0) {
-    while (!is_complete()) {
-      exchange.wait_for_arrival();
-      for (std::int64_t b = 0; b < partition.blocks(); ++b) {
-        const KvBlockView* view = exchange.find(b);
-        if (view != nullptr) checks.expect(holds(*view, bytes, layer, b), what(b, "came wrong"));
+  const auto is_gone = [&](std::int64_t b) {
+    checks.expect(exchange.find(b) == nullptr, what(b, "is still there"));
+  };
+  const auto arrive = [&](const std::vector<BlockRange>& ranges) {
+    while (exchange.find(ranges.back().first.value) == nullptr) {
+      if (layer % 3 == 0) {
+        exchange.wait_for_arrival();
+      } else {
+        exchange.poll();
       }
     }
-  } else if (layer % 3 == 1) {
-    while (!is_complete()) exchange.poll();
+    for_each_block(ranges, check);
+  };
+  // Layers 0 and 1 use the shares in order, in two ways; in layer 2 finish() alone has to do.
+  if (layer % 3 != 2) {
+    for (std::size_t i = 0; i < plan.receives.size(); ++i) {
+      const Share& share = plan.receives[i];
+      arrive(share.ranges);
+      for (std::size_t k = i + KvExchange::kSharesInFlight; k < plan.receives.size(); ++k) {
+        for_each_block(plan.receives[k].ranges, is_gone);  // not asked for yet
+      }
+      exchange.release_above(share.lowest());  // still needed
+      for_each_block(share.ranges, check);
+      exchange.release_above(share.lowest() - 1);
+      for_each_block(share.ranges, is_gone);
+    }
+    for (const SinkTree& tree : plan.sinks) arrive(tree.blocks.ranges);
   }
   exchange.finish();
-  for (std::int64_t b = 0; b < partition.blocks(); ++b) {
-    const KvBlockView* view = exchange.find(b);
-    const bool is_expected = in_reach[static_cast<std::size_t>(b)] != 0;
-    checks.expect((view != nullptr) == is_expected, what(b, "is missing, or not of the plan"));
-    if (view != nullptr) checks.expect(holds(*view, bytes, layer, b), what(b, "is wrong"));
-  }
+  for (const Share& share : plan.receives) for_each_block(share.ranges, is_gone);
+  for (const SinkTree& tree : plan.sinks) for_each_block(tree.blocks.ranges, check);
+  for_each_block(partition.ranges_of(rank), check);
 }
 
-void run_job(MpiChecks& checks, const Job& job) {
+void run_job_on(MpiChecks& checks, const Job& job, const Partition& partition) {
   const int rank = checks.comm().rank();
   const auto pattern = make_pattern(job.spec);
-  const Partition partition =
-      Partition::contiguous(job.tokens, job.shape.block, checks.comm().size(), 1);
   const ExchangePlan plan = make_exchange_plan(*pattern, partition, rank);
   KvExchange exchange(checks.comm(), plan, partition, job.shape);
   const std::int64_t bytes_per_layer = plan.received_blocks() * 2 * job.shape.block_bytes();
-  checks.expect(exchange.buffer_bytes() == bytes_per_layer, "buffer_bytes is not the plan's");
+  checks.expect(exchange.buffer_bytes() == planned_buffer_bytes(plan, job.shape.block_bytes()),
+                "buffer_bytes is not the plan's");
   for (std::int64_t layer = 0; layer < 3; ++layer) {
     KvBlocks local = local_blocks(partition, rank, layer, job.shape);
     run_layer(checks, job, partition, plan, exchange, local, layer);
@@ -140,6 +152,12 @@ void run_job(MpiChecks& checks, const Job& job) {
                          exchange.bytes_received(), (layer + 1) * bytes_per_layer);
     });
   }
+}
+
+void run_job(MpiChecks& checks, const Job& job) {
+  const int ranks = checks.comm().size();
+  run_job_on(checks, job, Partition::contiguous(job.tokens, job.shape.block, ranks, 1));
+  run_job_on(checks, job, Partition::zigzag(job.tokens, job.shape.block, ranks, 1));
 }
 
 std::vector<PatternSpec> patterns() {
@@ -273,6 +291,7 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
   attention.begin(pool, pattern);
   for (;;) {
     attention.advance(pool, exchange, [&] { exchange.poll(); });
+    exchange.release_above(attention.highest_pending());
     if (attention.is_done()) break;
     if (!exchange.take_news()) exchange.wait_for_arrival();
   }
