@@ -111,7 +111,9 @@ PrefillReport PrefillJob::run() {
   report.weights_location = model_.weights.location();
   std::error_code error;
   report.cache_bytes = static_cast<std::int64_t>(std::filesystem::file_size(options_.out, error));
-  report.per_rank = gather_reports(world_, rank_report());
+  const RankReport mine = rank_report();
+  world_.barrier();  // nobody gives shared memory back while others count their part of it
+  report.per_rank = gather_reports(world_, mine);
   return report;
 }
 

@@ -310,7 +310,7 @@ class Model(BadInput):
             with self.subTest(ranks=ranks):
                 self.assertEqual(result.code, 3, str(result))
                 self.assertEqual(result.stderr.count("powerprefill: error"), 1, str(result))
-                for word in ("layer 1", "token 0 ", "not a finite number"):
+                for word in ("layer 1", "token ", "not a finite number"):
                     self.assertIn(word, result.stderr)
 
 
