@@ -41,11 +41,11 @@ PatternSpec spec_of(const Json& json) {
 
 // What `read` returns; every failure becomes an Error(cache) that shows the text.
 template <typename Read>
-auto read_json(const std::string& text, const Read& read) {
+auto read_json(const std::string& what, const std::string& text, const Read& read) {
   try {
     return read(Json::parse(text));
   } catch (const std::exception& error) {
-    throw Error(ErrorCode::cache, "the attention pattern '" + text.substr(0, 200) +
+    throw Error(ErrorCode::cache, "the attention " + what + " '" + text.substr(0, 200) +
                                       "' cannot be used: " + error.what());
   }
 }
@@ -57,7 +57,7 @@ std::string to_json(const PatternSpec& spec) {
 }
 
 PatternSpec spec_from_json(const std::string& text) {
-  return read_json(text, spec_of);
+  return read_json("pattern", text, spec_of);
 }
 
 std::string to_json(const Schedule& schedule) {
@@ -67,7 +67,7 @@ std::string to_json(const Schedule& schedule) {
 }
 
 Schedule schedule_from_json(const std::string& text) {
-  return read_json(text, [](const Json& json) {
+  return read_json("schedule", text, [](const Json& json) {
     Schedule schedule;
     schedule.block = whole_number(json.at("block"), "block");
     if (schedule.block < 1) throw Error(ErrorCode::cache, "block is not positive");
