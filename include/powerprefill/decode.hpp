@@ -13,7 +13,7 @@
 
 namespace powerprefill {
 
-// A model at the end of a cached prompt.
+// A model at the end of a cached context.
 //
 // Works on any number of ranks, whatever number made the cache: ranks split key/value heads and
 // output columns, never a sum, so that every number of ranks and threads computes the same bits.
@@ -22,8 +22,10 @@ namespace powerprefill {
 class Decoder {
  public:
   // Collective. Throws agreed Errors: input for a bad model; cache for a file that is damaged or
-  // was made by another model (the differing field is named).
-  Decoder(Session& session, const std::filesystem::path& cache, const ModelOptions& model);
+  // was made by another model (the differing field is named). With `append` the file is extended by
+  // extend() and commit(); it is locked, and its numerics must be those of this job.
+  Decoder(Session& session, const std::filesystem::path& cache, const ModelOptions& model,
+          bool append = false);
   ~Decoder();
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
@@ -35,10 +37,20 @@ class Decoder {
   // Appends `token` to the context and computes the logits after it. Collective. Throws
   // Error(input) for an id outside the vocabulary.
   void feed(std::int32_t token);
+  // Appends tokens to the context as a prefill does: the same bits as if they had been part of the
+  // prompt, as long as nothing was fed since the last commit. Collective. With append they are
+  // committed, in chunks as memory allows; else they stay in memory, on every rank. Throws
+  // Error(input) for ids outside the vocabulary.
+  void extend(std::span<const std::int32_t> tokens);
+  // With append: saves the tokens that were fed since the last commit, marked as decoded; a kill
+  // loses none of them afterwards. Collective. Throws an agreed Error(storage).
+  void commit();
   // Token ids that end a text, from the checkpoint; may be empty.
   const std::vector<std::int32_t>& end_tokens() const;
   // Bytes of KV blocks that this rank has read from the file.
   std::int64_t bytes_read() const;
+  // Seconds that loading the weights took.
+  double load_seconds() const;
 
   // Forgets the cached prompt's keys and values (they become zero). For tests that have to show
   // that an answer depends on them.

@@ -18,9 +18,13 @@ namespace powerprefill {
 
 // What progress callbacks are told, on every rank.
 struct Progress {
-  std::int64_t layer = 0;   // layers done
-  std::int64_t layers = 0;  // of so many
-  double seconds = 0;       // since the first embedding
+  std::int64_t layer = 0;      // layers done of the chunk in flight
+  std::int64_t layers = 0;     // of so many
+  std::int64_t committed = 0;  // tokens that are safe in the file
+  std::int64_t chunk_end = 0;  // tokens that will be, after this chunk
+  std::int64_t tokens = 0;     // of the prompt
+  double seconds = 0;          // since the first embedding
+  double seconds_left = 0;     // estimated from the layers so far
 };
 
 struct PrefillOptions {
@@ -28,7 +32,16 @@ struct PrefillOptions {
   std::vector<std::int32_t> tokens;  // (T), the same on every rank
   std::filesystem::path out;         // the cache file to make
   bool force = false;                // replace `out` when it exists
-  Schedule schedule;                 // the pattern of every layer
+  // Go on after the last commit of `out`, if it exists: the same model, options and prompt (or a
+  // longer one) are required, ranks and threads may differ. The final file has the same bits.
+  bool resume = false;
+  // Another cache file: the tokens that it has in common with the prompt, up to a block's end, are
+  // copied from it and not computed. Empty: none.
+  std::filesystem::path prefix;
+  // Tokens that are prefilled and committed together, rounded up to a multiple of the block; what a
+  // kill can lose at most. 0: as many as memory allows, at most 131072 (or 8192 a rank).
+  std::int64_t chunk_tokens = 0;
+  Schedule schedule;  // the pattern of every layer
   // auto, contiguous or zigzag: which rank owns which blocks. Results do not depend on it. auto
   // takes zigzag, which balances full attention, when the schedule has a full layer.
   std::string partition = "auto";
@@ -36,6 +49,11 @@ struct PrefillOptions {
   std::int64_t reserve = 4096;   // tokens of room for decoding
   bool save_hidden = false;      // also save the last hidden state of every token
   std::function<void(const Progress&)> progress;
+  // Asked on every rank after each layer. Once it is true on any of them, the chunk in flight is
+  // finished if that takes no longer than `stop_patience`, else dropped, and prefill() throws
+  // Error(interrupted).
+  std::function<bool()> should_stop;
+  double stop_patience = 30;  // seconds
 };
 
 // What one rank did. Seconds are wall-clock, bytes are bytes.
@@ -49,6 +67,8 @@ struct RankReport {
   std::int64_t peers = 0;                      // ranks that shares come from, over all patterns
   std::int64_t pairs = 0;                      // (query block, key block), all layers
   std::int64_t activation_bytes = 0;           // buffers of this rank, weights not counted
+  std::int64_t planned_bytes = 0;              // what was planned for them
+  std::int64_t past_bytes_read = 0;            // KV blocks of earlier chunks, from the file
   std::int64_t peak_rss_bytes = 0;             // shared weights counted in every rank
   std::int64_t pss_bytes = 0;  // at the end; memory shared by ranks counted in parts
   double gemm_flops = 0;       // of the linear layers, owned tokens only
@@ -58,6 +78,11 @@ struct RankReport {
 
 struct PrefillReport {
   std::int64_t tokens = 0;
+  std::int64_t computed_tokens = 0;  // by this run
+  std::int64_t resumed_from = 0;     // tokens that the file had when it was resumed
+  std::int64_t reused_tokens = 0;    // copied from another cache file
+  std::int64_t chunk_tokens = 0;
+  std::int64_t chunks = 0;  // committed by this run
   int ranks = 0;
   int nodes = 0;
   std::string numerics;
@@ -68,8 +93,10 @@ struct PrefillReport {
   std::vector<RankReport> per_rank;  // on rank 0; empty elsewhere
 };
 
-// Collective over all ranks of the session. Throws Errors as described in error.hpp; whatever
-// happens, `out` either does not exist, or is a cache file that says how much of it counts.
+// Collective over all ranks of the session. Throws Errors as described in error.hpp; cache when a
+// file to go on with, or to copy from, differs in model, schedule, tokens or numerics, naming the
+// field; interrupted after should_stop. Whatever happens, `out` either does not exist, or is a
+// cache file that says how much of it counts.
 PrefillReport prefill(Session& session, const PrefillOptions& options);
 
 }  // namespace powerprefill

@@ -18,6 +18,7 @@ enum class Zone {
   rope,
   attention,
   exchange_wait,
+  past_wait,
   attention_out,
   mlp,
   logits,
@@ -30,8 +31,8 @@ inline constexpr std::size_t kZones = static_cast<std::size_t>(Zone::count);
 
 constexpr std::string_view name_of(Zone zone) {
   constexpr std::array<std::string_view, kZones> names = {
-      "load_weights",  "create_cache",  "embed", "norm",   "qkv",        "rope",  "attention",
-      "exchange_wait", "attention_out", "mlp",   "logits", "cache_wait", "commit"};
+      "load_weights",  "create_cache", "embed",         "norm", "qkv",    "rope",       "attention",
+      "exchange_wait", "past_wait",    "attention_out", "mlp",  "logits", "cache_wait", "commit"};
   return names[static_cast<std::size_t>(zone)];
 }
 

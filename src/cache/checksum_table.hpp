@@ -37,7 +37,8 @@ class ChecksumTable {
  public:
   explicit ChecksumTable(const CacheHeader& header);
 
-  // Enters the runs that to_bytes() packed. Throws Error(internal) when they do not fit.
+  // Enters a run, or the runs that to_bytes() packed. Throws Error(internal) when they do not fit.
+  void enter(const ChecksumRun& run) { enter(to_bytes(std::span(&run, 1))); }
   void enter(const std::string& runs);
   // Throws Error(internal) unless every block of n tokens was entered with the rows that it has.
   void require_complete(std::int64_t tokens) const;

@@ -86,11 +86,17 @@ std::int64_t CacheLayout::rows(std::int64_t layer, int part, std::int64_t token)
          token * header_.row_bytes();
 }
 
-std::int64_t CacheLayout::tokens() const {
-  return offsets_.at(kTokens);
+std::int64_t CacheLayout::column_rows(std::int64_t column, std::int64_t token) const {
+  const std::int64_t layer = column / 2;
+  return layer == header_.num_layers ? hidden_rows(token)
+                                     : rows(layer, static_cast<int>(column % 2), token);
 }
-std::int64_t CacheLayout::decoded() const {
-  return offsets_.at(kDecoded);
+
+std::int64_t CacheLayout::tokens(std::int64_t token) const {
+  return offsets_.at(kTokens) + token * 4;
+}
+std::int64_t CacheLayout::decoded(std::int64_t token) const {
+  return offsets_.at(kDecoded) + token;
 }
 std::int64_t CacheLayout::records() const {
   return offsets_.at(kCommit);

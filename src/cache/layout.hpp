@@ -22,8 +22,10 @@ class CacheLayout {
 
   // Row `token` of one layer's keys (part 0) or values (part 1).
   std::int64_t rows(std::int64_t layer, int part, std::int64_t token) const;
-  std::int64_t tokens() const;
-  std::int64_t decoded() const;
+  // Row `token` of a column of the checksum table, see ChecksumRun.
+  std::int64_t column_rows(std::int64_t column, std::int64_t token) const;
+  std::int64_t tokens(std::int64_t token = 0) const;
+  std::int64_t decoded(std::int64_t token = 0) const;
   // The slots are 0 and 1.
   std::int64_t checksums(int slot) const;
   std::int64_t logits(int slot) const;

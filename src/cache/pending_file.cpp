@@ -127,7 +127,8 @@ void PendingFile::remove_stale() const {
     const std::string hex = name.substr(prefix.size(), kHexDigits);
     if (hex.size() < kHexDigits || hex.find_first_not_of("0123456789abcdef") != hex.npos) continue;
     const std::string rest = name.substr(prefix.size() + kHexDigits);
-    if (rest == kSuffix || rest == kProbeSuffix || rest == kStructureSuffix) files[hex].push_back(it->path());
+    if (rest == kSuffix || rest == kProbeSuffix || rest == kStructureSuffix)
+      files[hex].push_back(it->path());
   }
   for (const auto& [hex, paths] : files) {
     FileHandle probe_lock;
@@ -236,7 +237,7 @@ std::uint64_t PendingFile::inode() const {
   return status_of(file_).st_ino;
 }
 
-FileHandle PendingFile::publish() {
+void PendingFile::publish() {
   int error = 0;
   if (replaced_) {
     struct stat there {};
@@ -258,10 +259,12 @@ FileHandle PendingFile::publish() {
   try {
     sync_folder(folder_of(path_));
   } catch (...) {
-    ::unlink(path_.c_str());
+    if (!replaced_) ::unlink(path_.c_str());  // what replaced a file may hold all that it held
     throw;
   }
-  // A copy of the descriptor shares the lock, and bears the final name in messages.
+}
+
+FileHandle PendingFile::descriptor() const {
   const int copy = ::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0);
   if (copy < 0) {
     throw Error(ErrorCode::storage,

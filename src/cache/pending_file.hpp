@@ -32,8 +32,8 @@ class PendingFile {
   // Finds out whether a file of `bytes` bytes fits, by reserving them for an instant, before HDF5
   // begins to write. Throws Error(storage).
   void require_space(std::int64_t bytes);
-  // An empty file for HDF5's structure: in shared memory, where writes do not fail, since HDF5 crashes
-  // when it is closed after a failed write; beside the output where there is none.
+  // An empty file for HDF5's structure: in shared memory, where writes do not fail, since HDF5
+  // crashes when it is closed after a failed write; beside the output where there is none.
   FileHandle structure_image() const;
   // Makes and locks the temporary file, with the length of `image` and the parts of it that were
   // written. Throws Error(storage).
@@ -42,9 +42,11 @@ class PendingFile {
   void reserve();
   // Number that identifies the file itself, whatever its name.
   std::uint64_t inode() const;
-  // Gives the file its final name, and syncs the folder. Returns the descriptor that holds the
-  // lock.
-  FileHandle publish();
+  // Another descriptor of the temporary file, which shares the lock and bears the final name in
+  // messages.
+  FileHandle descriptor() const;
+  // Gives the file its final name, and syncs the folder.
+  void publish();
 
   // What the file system could not do, as texts for the user.
   const std::vector<std::string>& warnings() const { return warnings_; }

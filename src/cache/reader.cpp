@@ -99,7 +99,7 @@ std::uint64_t CacheReader::State::copy_commit() {
   };
   const auto n = static_cast<std::size_t>(record.tokens);
   tokens.resize(n);
-  std::vector<std::byte> decoded(n);
+  decoded.resize(n);
   logits.resize(static_cast<std::size_t>(header.vocabulary));
   hidden.resize(static_cast<std::size_t>(header.hidden));
   read(tokens, layout.tokens());
@@ -116,12 +116,12 @@ std::uint64_t CacheReader::State::copy_commit() {
   return table->hash({.tokens = tokens, .decoded = decoded, .logits = logits, .hidden = hidden});
 }
 
-void CacheReader::State::read_commit() {
+bool CacheReader::State::read_commit() {
   const std::filesystem::path& path = file.path();
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (attempt > 0) std::this_thread::sleep_for(kPause);
     const std::optional<CommitRecord> newest = read_record();
-    if (!newest) refuse(path, "has no commit: its prefill did not finish; run it again");
+    if (!newest) return false;
     record = *newest;
     if (record.header_hash != header_hash(header)) {
       refuse(path, "is damaged: its attributes are not those that were committed");
@@ -134,7 +134,7 @@ void CacheReader::State::read_commit() {
     // While this was copied, a writer may have begun to reuse the slots that it was copied from.
     const std::optional<CommitRecord> after = read_record();
     const std::uint64_t moved = after ? after->sequence - record.sequence : 0;
-    if (intact && moved < 2) return;
+    if (intact && moved < 2) return true;
     if (moved == 0) {
       refuse(path, fmt::format("is damaged: the tokens, logits or checksums of its commit {} ({} "
                                "tokens) differ from what was committed; run its prefill again",
@@ -145,6 +145,12 @@ void CacheReader::State::read_commit() {
 }
 
 CacheReader CacheReader::open(const std::filesystem::path& path) {
+  std::optional<CacheReader> reader = open_if_committed(path);
+  if (!reader) refuse(path, "has no commit: its prefill did not finish; run it again");
+  return std::move(*reader);
+}
+
+std::optional<CacheReader> CacheReader::open_if_committed(const std::filesystem::path& path) {
   auto state = std::make_unique<State>();
   try {
     constexpr int attempts = 5;
@@ -152,7 +158,7 @@ CacheReader CacheReader::open(const std::filesystem::path& path) {
       state->read_structure(path);
       if (is_named(state->file, path)) break;
     }
-    state->read_commit();
+    if (!state->read_commit()) return std::nullopt;
   } catch (const Error& error) {
     if (error.code() != ErrorCode::internal) throw;
     refuse(path, std::string("is damaged: ") + error.what());
@@ -191,6 +197,22 @@ const std::vector<float>& CacheReader::hidden() const {
   return state_->hidden;
 }
 
+const CacheLayout& CacheReader::layout() const {
+  return state_->layout;
+}
+const std::vector<std::byte>& CacheReader::decoded() const {
+  return state_->decoded;
+}
+std::vector<std::pair<std::int64_t, std::int64_t>> CacheReader::decoded_ranges() const {
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;
+  for (std::int64_t t = 0; t < tokens(); ++t) {
+    if (state_->decoded[static_cast<std::size_t>(t)] == std::byte{0}) continue;
+    if (ranges.empty() || ranges.back().second != t) ranges.emplace_back(t, t);
+    ++ranges.back().second;
+  }
+  return ranges;
+}
+
 std::int64_t CacheReader::rows_of(std::int64_t block) const {
   const std::int64_t block_tokens = state_->header.block_tokens;
   if (block < 0 || block >= ceil_div(tokens(), block_tokens)) return 0;
@@ -209,12 +231,26 @@ void CacheReader::read_block(std::int64_t layer, KvPart part, std::int64_t block
                             layer, block, state_->file.path().string(), data.size(),
                             header.num_layers, rows));
   }
-  const std::int64_t column = 2 * layer + (part == KvPart::key ? 0 : 1);
-  const std::string damage = state_->read_checked(column, block, data);
-  if (!damage.empty()) {
-    refuse(state_->file.path(),
-           fmt::format("is damaged: {}; `powerprefill verify` lists all damage", damage));
+  state_->read(2 * layer + (part == KvPart::key ? 0 : 1), block, data);
+}
+
+void CacheReader::read_hidden(std::int64_t block, std::span<float> data) const {
+  const std::int64_t rows = rows_of(block);
+  if (!state_->header.saves_hidden || rows == 0 ||
+      std::cmp_not_equal(data.size(), rows * state_->header.hidden)) {
+    throw Error(ErrorCode::internal,
+                fmt::format("cannot read hidden states of block {} of {} into {} numbers", block,
+                            state_->file.path().string(), data.size()));
   }
+  state_->read(2 * state_->header.num_layers, block, std::as_writable_bytes(data));
+}
+
+void CacheReader::State::read(std::int64_t column, std::int64_t block,
+                              std::span<std::byte> data) const {
+  const std::string damage = read_checked(column, block, data);
+  if (damage.empty()) return;
+  refuse(file.path(),
+         fmt::format("is damaged: {}; `powerprefill verify` lists all damage", damage));
 }
 
 }  // namespace powerprefill

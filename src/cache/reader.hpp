@@ -5,11 +5,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/files.hpp"
 #include "cache/header.hpp"
+#include "cache/layout.hpp"
 #include "mpi/communicator.hpp"
 
 namespace powerprefill {
@@ -23,6 +27,8 @@ class CacheReader {
   // newer major version, truncated, datasets that do not fit the header, no commit. Error(input)
   // when the path does not exist.
   static CacheReader open(const std::filesystem::path& path);
+  // Empty for a file whose prefill has not committed anything yet. Throws like open() else.
+  static std::optional<CacheReader> open_if_committed(const std::filesystem::path& path);
 
   CacheReader(CacheReader&&) noexcept;
   CacheReader& operator=(CacheReader&&) noexcept;
@@ -38,6 +44,9 @@ class CacheReader {
   const std::vector<std::int32_t>& token_ids() const;  // (n)
   const std::vector<float>& logits() const;            // (V), after the last token
   const std::vector<float>& hidden() const;            // (E), of the last token
+  const std::vector<std::byte>& decoded() const;       // (n), 1: the row was made by decoding
+  // [begin, end) of every run of decoded rows, ascending.
+  std::vector<std::pair<std::int64_t, std::int64_t>> decoded_ranges() const;
 
   // Rows of `block` that are committed: B, or fewer in the last block.
   std::int64_t rows_of(std::int64_t block) const;
@@ -46,6 +55,18 @@ class CacheReader {
   // layer, part and block. Thread-safe.
   void read_block(std::int64_t layer, KvPart part, std::int64_t block,
                   std::span<std::byte> data) const;
+  // Likewise the committed rows of /hidden_all, (rows, E). Only if header().saves_hidden.
+  void read_hidden(std::int64_t block, std::span<float> data) const;
+
+  const CacheLayout& layout() const;
+
+  // Columns of the checksum table, see ChecksumRun: key and value of each layer, then hidden.
+  std::int64_t columns() const;
+  std::uint64_t checksum(std::int64_t column, std::int64_t block) const;
+  // Copies rows [0, tokens) of a column into `to` at `offset`, sharing the disk's blocks where the
+  // file system can; every block is checked. `tokens` is a multiple of B, or all of tokens().
+  void copy_rows(std::int64_t column, std::int64_t tokens, const FileHandle& to,
+                 std::int64_t offset) const;
 
   // Collective over `comm`: rereads and rehashes every committed block, each rank a part of them.
   // Returns the bytes read (all ranks together) and the damaged blocks, as texts, on every rank.

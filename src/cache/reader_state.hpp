@@ -25,6 +25,7 @@ struct CacheReader::State {
   CommitRecord record;
   std::optional<ChecksumTable> table;
   std::vector<std::int32_t> tokens;  // (n)
+  std::vector<std::byte> decoded;    // (n)
   std::vector<float> logits;         // (V)
   std::vector<float> hidden;         // (E)
 
@@ -33,8 +34,8 @@ struct CacheReader::State {
   std::optional<CommitRecord> read_record() const;
   // Reads what `record` names, and returns its hash as it was found.
   std::uint64_t copy_commit();
-  // The newest commit, whole.
-  void read_commit();
+  // The newest commit, whole; false when there is none.
+  bool read_commit();
 
   // Bytes of one row of a column of the checksum table.
   std::int64_t row_bytes(std::int64_t column) const;
@@ -42,6 +43,8 @@ struct CacheReader::State {
   // "layer 3 value block 17: checksum differs", or an empty text.
   std::string read_checked(std::int64_t column, std::int64_t block,
                            std::span<std::byte> data) const;
+  // The same; throws Error(cache) naming the damage.
+  void read(std::int64_t column, std::int64_t block, std::span<std::byte> data) const;
 };
 
 }  // namespace powerprefill

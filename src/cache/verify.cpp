@@ -17,14 +17,8 @@ std::int64_t CacheReader::State::row_bytes(std::int64_t column) const {
 
 std::string CacheReader::State::read_checked(std::int64_t column, std::int64_t block,
                                              std::span<std::byte> data) const {
-  const std::int64_t layer = column / 2;
-  const bool is_hidden = layer == header.num_layers;
-  const std::int64_t token = block * header.block_tokens;
   try {
-    file.read_at(data,
-                 is_hidden ? layout.hidden_rows(token)
-                           : layout.rows(layer, static_cast<int>(column % 2), token),
-                 ErrorCode::cache);
+    file.read_at(data, layout.column_rows(column, block * header.block_tokens), ErrorCode::cache);
     if (hash_of(data) == table->sum(column, block)) return "";
   } catch (const Error& error) {
     return fmt::format("{} block {}: {}", name_of_column(column, header), block, error.what());

@@ -1,41 +1,21 @@
 #include "cache/writer.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/checked.hpp"
-#include "base/files.hpp"
 #include "cache/attributes.hpp"
-#include "cache/checksum_table.hpp"
 #include "cache/commit_record.hpp"
-#include "cache/layout.hpp"
-#include "cache/pending_file.hpp"
-#include "cache/row_writer.hpp"
+#include "cache/writer_state.hpp"
 
 namespace powerprefill {
-
-struct CacheWriter::State {
-  mpi::Communicator comm;
-  CacheHeader header;
-  CacheLayout layout;
-  FileHandle file;  // on rank 0 it holds the writer's lock
-  std::vector<std::string> warnings;
-  std::uint64_t sequence = 0;
-  std::optional<ChecksumTable> table;  // rank 0: of the whole file
-  std::optional<Error> failure;        // of an earlier commit, on every rank
-  std::optional<RowWriter> rows;       // last: its thread uses `file`
-
-  void write_values(const CommittedValues& values, int slot);
-  void write_record(const CommittedValues& values, int slot);
-  void commit(std::int64_t token_count, CommittedValues values);
-};
 
 namespace {
 
@@ -46,99 +26,7 @@ void sync_data(const FileHandle& file) {
   }
 }
 
-// Upper bound of the file's length, generous to HDF5's own structure.
-std::int64_t largest_file(const CacheHeader& header) {
-  constexpr std::int64_t structure = std::int64_t{1} << 20;
-  constexpr std::int64_t each_dataset = std::int64_t{16} << 10;
-  std::int64_t bytes = structure;
-  for (const hdf5::DatasetSpec& spec : datasets_of(header)) bytes += spec.bytes() + each_dataset;
-  return bytes;
-}
-
-// Makes HDF5's structure in `image`, an empty file that stays sparse and loses its name here, and
-// returns the offsets of datasets_of(header).
-std::vector<std::int64_t> make_structure(const FileHandle& image, const CacheHeader& header) {
-  struct Unlink {  // HDF5 and `image` keep it open
-    const std::filesystem::path& path;
-    ~Unlink() { ::unlink(path.c_str()); }
-  };
-  hdf5::File file = [&] {
-    const Unlink after_opening{image.path()};
-    return hdf5::File::create(image.path());
-  }();
-  if (header.dtype == DType::bf16) file.name_type("/bfloat16", hdf5::Element::bf16);
-  write_attributes(file, header);
-  std::vector<std::int64_t> offsets;
-  for (const hdf5::DatasetSpec& spec : datasets_of(header)) {
-    offsets.push_back(file.make_dataset(spec));
-  }
-  file.finish();
-  return offsets;
-}
-
-void require_equal_headers(const mpi::Communicator& comm, const CacheHeader& header) {
-  const auto hash = static_cast<std::int64_t>(header_hash(header));
-  if (comm.min(hash) != comm.max(hash)) {
-    throw Error::agreed(ErrorCode::internal, "the ranks describe different cache files", 0);
-  }
-}
-
 }  // namespace
-
-CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesystem::path& path,
-                                const CacheHeader& header, bool force) {
-  auto state = std::make_unique<State>();
-  state->comm = comm.dup();
-  state->header = header;
-  std::optional<PendingFile> pending;  // rank 0
-  comm.agree([&] {
-    const std::string problem = problem_of(header);
-    if (!problem.empty()) throw Error(ErrorCode::internal, "cannot make a cache file: " + problem);
-    if (!comm.is_root()) return;
-    pending.emplace(path, force);
-    pending->require_space(largest_file(header));
-  });
-  state->header.generation = pending ? pending->generation() : 0;
-  comm.broadcast_value(state->header.generation, 0);
-  require_equal_headers(comm, state->header);
-
-  const std::filesystem::path temporary =
-      comm.broadcast_string(pending ? pending->temporary().string() : "", 0);
-  const std::filesystem::path probe =
-      comm.broadcast_string(pending ? pending->probe().string() : "", 0);
-  const std::string probe_text = comm.broadcast_string(pending ? pending->probe_text() : "", 0);
-  comm.agree([&] { require_shared_folder(probe, probe_text); });
-
-  std::vector<std::int64_t> offsets(datasets_of(header).size());
-  comm.agree([&] {
-    if (!pending) return;
-    const FileHandle image = pending->structure_image();
-    offsets = make_structure(image, state->header);
-    pending->copy_structure(image);
-  });
-  comm.broadcast(std::as_writable_bytes(std::span(offsets)), 0);
-  state->layout = CacheLayout(state->header, std::move(offsets));
-
-  std::uint64_t inode = 0;
-  comm.agree([&] {
-    if (!pending) return;
-    pending->reserve();
-    inode = pending->inode();
-  });
-  comm.broadcast_value(inode, 0);
-  // Before the new name exists, so that a file that is replaced is lost only to a complete one.
-  comm.agree([&] {
-    if (!comm.is_root()) state->file = open_shared_file(temporary, inode, path);
-  });
-  comm.agree([&] {
-    if (!pending) return;
-    state->file = pending->publish();
-    state->warnings = pending->warnings();
-    state->table.emplace(state->header);
-  });
-  comm.agree([&] { state->rows.emplace(state->file); });
-  return CacheWriter(std::move(state));
-}
 
 CacheWriter::CacheWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
 CacheWriter::CacheWriter(CacheWriter&&) noexcept = default;
@@ -147,6 +35,9 @@ CacheWriter::~CacheWriter() = default;
 
 const CacheHeader& CacheWriter::header() const {
   return state_->header;
+}
+std::int64_t CacheWriter::committed() const {
+  return state_->committed;
 }
 const std::vector<std::string>& CacheWriter::warnings() const {
   return state_->warnings;
@@ -228,8 +119,9 @@ void CacheWriter::State::write_values(const CommittedValues& values, int slot) {
     file.write_at(std::as_bytes(std::as_const(*table).hidden_sums()),
                   layout.hidden_checksums(slot));
   }
-  file.write_at(std::as_bytes(values.tokens), layout.tokens());
-  file.write_at(values.decoded, layout.decoded());
+  const auto old = static_cast<std::size_t>(committed);
+  file.write_at(std::as_bytes(values.tokens.subspan(old)), layout.tokens(committed));
+  file.write_at(values.decoded.subspan(old), layout.decoded(committed));
   file.write_at(std::as_bytes(values.logits), layout.logits(slot));
   file.write_at(std::as_bytes(values.hidden), layout.hidden(slot));
 }
@@ -255,12 +147,27 @@ void CacheWriter::State::write_record(const CommittedValues& values, int slot) {
   }
 }
 
-void CacheWriter::State::commit(std::int64_t token_count, CommittedValues values) {
+// Rows for a file without a name would be lost with the descriptor.
+void CacheWriter::State::require_named() const {
+  struct stat named {};
+  struct stat ours {};
+  if (::stat(file.path().c_str(), &named) == 0 && ::fstat(file.fd(), &ours) == 0 &&
+      named.st_ino == ours.st_ino && named.st_dev == ours.st_dev) {
+    return;
+  }
+  throw Error(ErrorCode::storage,
+              fmt::format("{} was deleted or replaced while it was being written; run the command "
+                          "again",
+                          file.path().string()));
+}
+
+void CacheWriter::State::commit(std::int64_t token_count, CommittedValues values,
+                                RowOrigin origin) {
   std::string runs;
-  std::vector<std::byte> decoded;
+  std::vector<std::byte> marks;
   comm.agree([&] {
     runs = to_bytes(rows->finish());
-    const bool fits = token_count > 0 && token_count <= header.capacity;
+    const bool fits = token_count > 0 && token_count >= committed && token_count <= header.capacity;
     if (!fits || (comm.is_root() && (std::cmp_not_equal(values.tokens.size(), token_count) ||
                                      std::cmp_not_equal(values.logits.size(), header.vocabulary) ||
                                      std::cmp_not_equal(values.hidden.size(), header.hidden)))) {
@@ -278,8 +185,9 @@ void CacheWriter::State::commit(std::int64_t token_count, CommittedValues values
     if (comm.is_root()) {
       for (const std::string& bytes : all_runs) table->enter(bytes);
       table->require_complete(token_count);
-      decoded.resize(static_cast<std::size_t>(token_count));
-      values.decoded = decoded;
+      marks = decoded;
+      marks.resize(static_cast<std::size_t>(token_count), static_cast<std::byte>(origin));
+      values.decoded = marks;
       write_values(values, slot);
     }
     file.sync();
@@ -287,16 +195,22 @@ void CacheWriter::State::commit(std::int64_t token_count, CommittedValues values
   comm.agree([&] {
     if (comm.is_root()) write_record(values, slot);
   });
+  committed = token_count;
+  decoded = std::move(marks);
 }
 
 void CacheWriter::commit(std::int64_t token_count, std::span<const std::int32_t> tokens,
-                         std::span<const float> logits, std::span<const float> hidden) {
+                         std::span<const float> logits, std::span<const float> hidden,
+                         RowOrigin origin) {
   // After a failed write or sync the page cache may hold less than was written: nothing that
   // follows could be trusted.
   if (state_->failure) throw *state_->failure;
   try {
+    state_->comm.agree([&] {
+      if (state_->comm.is_root()) state_->require_named();
+    });
     state_->commit(token_count,
-                   {.tokens = tokens, .decoded = {}, .logits = logits, .hidden = hidden});
+                   {.tokens = tokens, .decoded = {}, .logits = logits, .hidden = hidden}, origin);
   } catch (const Error& error) {
     state_->failure = error;
     throw;

@@ -1,4 +1,4 @@
-// Writing a cache file: create it, stream layers into it, commit.
+// Writing a cache file: create or open it, stream layers into it, commit.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,17 @@
 
 namespace powerprefill {
 
+class CacheReader;
+
+// Rows [0, tokens) of another cache file. `tokens` is a multiple of B, or all that the source has.
+struct CachePrefix {
+  const CacheReader* source = nullptr;
+  std::int64_t tokens = 0;
+};
+
+// How rows were computed.
+enum class RowOrigin : std::uint8_t { prefill = 0, decoded = 1 };
+
 // One writer of one file, spread over all ranks of a communicator.
 //
 // Rows are written by a background thread of each rank with plain pwrite at the datasets' offsets;
@@ -22,17 +33,28 @@ namespace powerprefill {
 class CacheWriter {
  public:
   // Collective. Builds the file under a temporary name in the same folder (HDF5's structure by
-  // rank 0, space reserved, synced), renames it to `path`, and holds the writer's lock on it. Throws agreed Errors: usage when `path` exists and `force` is false; cache when another
-  // writer holds it; storage when the folder is missing, unwritable or full; launch when the ranks
-  // do not see the same folder.
+  // rank 0, space reserved, synced), renames it to `path`, and holds the writer's lock on it.
+  // Throws agreed Errors: usage when `path` exists and `force` is false; cache when another writer
+  // holds it; storage when the folder is missing, unwritable or full; launch when the ranks do not
+  // see the same folder. Rows of `prefix` are copied, checked, by all ranks, before the file gets
+  // its name; they count with the first commit.
   static CacheWriter create(const mpi::Communicator& comm, const std::filesystem::path& path,
-                            const CacheHeader& header, bool force);
+                            const CacheHeader& header, bool force, const CachePrefix& prefix = {});
+  // Collective. Goes on with a file that has a commit, after locking it. When it has room for less
+  // than `capacity` tokens, everything committed is copied to a file of 1.5 times the room (or
+  // more), which then replaces it. Throws agreed Errors: cache when the file is damaged or another
+  // writer holds it; storage when it cannot be written; launch when the ranks do not see the same
+  // file.
+  static CacheWriter open(const mpi::Communicator& comm, const std::filesystem::path& path,
+                          std::int64_t capacity);
 
   CacheWriter(CacheWriter&&) noexcept;
   CacheWriter& operator=(CacheWriter&&) noexcept;
   ~CacheWriter();  // waits for the background thread; never throws
 
   const CacheHeader& header() const;
+  // Tokens that count.
+  std::int64_t committed() const;
   // What the file system of the output cannot do (reserve space, lock), as texts for the user; on
   // rank 0 only.
   const std::vector<std::string>& warnings() const;
@@ -52,10 +74,12 @@ class CacheWriter {
   // Collective. Makes tokens [0, tokens.size()) count: waits for the queue, syncs the data of every
   // rank, writes tokens, logits (V), hidden (E) and checksums, syncs, then writes and syncs the
   // commit record. The three spans are read on rank 0 only, but the number of tokens must be the
-  // same on every rank (`token_count`). Throws an agreed Error(storage); the file then still holds
-  // the commit before.
+  // same on every rank (`token_count`). Rows since the commit before are marked with `origin`; the
+  // tokens before are those of that commit. Throws an agreed Error(storage); the file then still
+  // holds the commit before.
   void commit(std::int64_t token_count, std::span<const std::int32_t> tokens,
-              std::span<const float> logits, std::span<const float> hidden);
+              std::span<const float> logits, std::span<const float> hidden,
+              RowOrigin origin = RowOrigin::prefill);
 
   // Bytes and seconds that the background thread of this rank has spent in pwrite and checksums.
   std::int64_t bytes_written() const;

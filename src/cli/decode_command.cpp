@@ -9,6 +9,8 @@
 #include "base/zones.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_options.hpp"
+#include "cli/stop_signal.hpp"
+#include "cli/token_file.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/decode.hpp"
 #include "powerprefill/error.hpp"
@@ -18,9 +20,14 @@ namespace powerprefill::cli {
 
 namespace {
 
+// With --append: what a kill can lose at most.
+constexpr std::int64_t kTokensPerCommit = 64;
+
 struct DecodeArguments {
   ModelArguments model;
   std::string cache;
+  std::string tokens;
+  bool append = false;
   std::int64_t max_new_tokens = 128;
   Sampling sampling;
   bool ids = false;
@@ -39,13 +46,18 @@ void run(const DecodeArguments& arguments, Session& session) {
   });
   const ModelOptions model = arguments.model.resolve(session);
   const double start = seconds_now();
-  Decoder decoder(session, arguments.cache, model);
+  Decoder decoder(session, arguments.cache, model, arguments.append);
   const double opened = seconds_now();
   const std::int64_t past = decoder.tokens();
+  if (!arguments.tokens.empty()) decoder.extend(read_shared_token_file(world, arguments.tokens));
+  const double extended = seconds_now();
+  const std::int64_t new_input = decoder.tokens() - past;
   Sampler sampler(arguments.sampling);
   const auto& ends = decoder.end_tokens();
   std::int64_t generated = 0;
-  while (generated < arguments.max_new_tokens) {
+  bool stopped = false;
+  double first_token = 0;
+  while (!stopped) {
     const std::int32_t token = sampler.next(decoder.logits());
     ++generated;
     if (world.is_root()) {
@@ -54,20 +66,43 @@ void run(const DecodeArguments& arguments, Session& session) {
         throw Error(ErrorCode::storage, "cannot write the result to standard output");
       }
     }
-    if (std::find(ends.begin(), ends.end(), token) != ends.end()) break;
-    if (generated < arguments.max_new_tokens) decoder.feed(token);
+    if (generated == 1) first_token = seconds_now();
+    const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
+    const bool is_last = is_end || generated == arguments.max_new_tokens;
+    // What is saved ends with the last token, so that the next run goes on behind it.
+    if (arguments.append || !is_last) decoder.feed(token);
+    if (generated % kTokensPerCommit == 0) decoder.commit();
+    if (is_last) break;
+    stopped = world.max(std::int64_t{stop_requested() ? 1 : 0}) == 1;
+  }
+  decoder.commit();
+  if (stopped) {
+    if (world.is_root()) fmt::print("\n");
+    throw Error::agreed(ErrorCode::interrupted,
+                        fmt::format("stopped by a signal after {} tokens{}", generated,
+                                    arguments.append ? ", which are saved" : ""),
+                        -1);
   }
   if (!world.is_root()) return;
   fmt::print("\n");
-  const double seconds = seconds_now() - opened;
+  const double seconds = seconds_now() - extended;
   const double rate = seconds > 0 ? static_cast<double>(generated) / seconds : 0;
-  log.line(fmt::format("{} tokens after {} cached ones in {:.2f} s: {:.2f} tokens/s", generated,
-                       past, seconds, rate));
+  log.line(fmt::format("{} tokens after {} cached {}in {:.2f} s: {:.2f} tokens/s", generated, past,
+                       new_input > 0 ? fmt::format("and {} new ones ", new_input) : "ones ",
+                       seconds, rate));
   if (!arguments.report.empty()) {
-    const nlohmann::ordered_json json = {
-        {"cached_tokens", past},    {"new_tokens", generated},           {"ranks", session.ranks()},
-        {"threads", model.threads}, {"open_s", opened - start},          {"decode_s", seconds},
-        {"tokens_per_s", rate},     {"bytes_read", decoder.bytes_read()}};
+    const nlohmann::ordered_json json = {{"cached_tokens", past},
+                                         {"input_tokens", new_input},
+                                         {"new_tokens", generated},
+                                         {"ranks", session.ranks()},
+                                         {"threads", model.threads},
+                                         {"load_weights_s", decoder.load_seconds()},
+                                         {"open_s", opened - start},
+                                         {"extend_s", extended - opened},
+                                         {"first_token_s", first_token - start},
+                                         {"decode_s", seconds},
+                                         {"tokens_per_s", rate},
+                                         {"bytes_read", decoder.bytes_read()}};
     write_text_file(arguments.report, json.dump(2) + "\n");
   }
 }
@@ -79,6 +114,10 @@ Command add_decode(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("decode", "Continue from a cache, on any number of ranks");
   sub->add_option("cache", arguments->cache, "The cache file")->required();
   arguments->model.add_to(*sub);
+  sub->add_option("--tokens", arguments->tokens,
+                  "New input that continues the cached context first: a file as for prefill");
+  sub->add_flag("--append", arguments->append,
+                "Save new input and generated tokens to the cache file");
   sub->add_option("--max-new-tokens", arguments->max_new_tokens, "Stop after so many tokens")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

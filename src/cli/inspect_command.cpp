@@ -21,6 +21,7 @@ nlohmann::ordered_json to_json(const CacheReader& reader) {
   return {{"tokens", reader.tokens()},
           {"capacity", header.capacity},
           {"commits", reader.sequence()},
+          {"decoded_ranges", reader.decoded_ranges()},
           {"block_tokens", header.block_tokens},
           {"num_layers", header.num_layers},
           {"num_kv_heads", header.num_kv_heads},

@@ -14,6 +14,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/launch.hpp"
+#include "cli/stop_signal.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/error.hpp"
 
@@ -60,6 +61,7 @@ int run(int argc, char** argv) {
                                          add_version(app)};
   std::optional<Session> session;
   try {
+    catch_stop_signal();
     // Under a launcher every rank parses alike, and rank 0 alone speaks.
     if (is_launched()) session.emplace();
     try {

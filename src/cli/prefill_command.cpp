@@ -5,6 +5,7 @@
 #include "cli/attention_options.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_options.hpp"
+#include "cli/stop_signal.hpp"
 #include "cli/token_file.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/error.hpp"
@@ -23,6 +24,9 @@ struct PrefillArguments {
   std::string tokens;
   std::string out;
   bool force = false;
+  bool resume = false;
+  std::string prefix;
+  std::int64_t chunk_tokens = 0;
   std::string partition = "auto";
   std::string kv_dtype = "f32";
   std::int64_t reserve = 4096;
@@ -30,19 +34,6 @@ struct PrefillArguments {
   std::string report;
   bool quiet = false;
 };
-
-// The root reads, the others get a copy: the file need not be visible on every node.
-std::vector<std::int32_t> shared_tokens(const mpi::Communicator& world, const std::string& path) {
-  std::vector<std::int32_t> tokens;
-  world.agree([&] {
-    if (world.is_root()) tokens = read_token_file(path);
-  });
-  std::uint64_t count = tokens.size();
-  world.broadcast_value(count, 0);
-  tokens.resize(count);
-  world.broadcast(std::as_writable_bytes(std::span(tokens)), 0);
-  return tokens;
-}
 
 void run(const PrefillArguments& arguments, Session& session) {
   const mpi::Communicator& world = session.mpi().world();
@@ -58,9 +49,13 @@ void run(const PrefillArguments& arguments, Session& session) {
     }
   });
   options.model = arguments.model.resolve(session);
-  options.tokens = shared_tokens(world, arguments.tokens);
+  options.tokens = read_shared_token_file(world, arguments.tokens);
   options.out = arguments.out;
   options.force = arguments.force;
+  options.resume = arguments.resume;
+  options.prefix = arguments.prefix;
+  options.chunk_tokens = arguments.chunk_tokens;
+  options.should_stop = stop_requested;
   options.schedule = choice.schedule;
   options.partition = arguments.partition;
   options.kv_dtype = arguments.kv_dtype;
@@ -96,7 +91,17 @@ Command add_prefill(CLI::App& app) {
                   "The prompt: decimal token ids, a .npy file, or HDF5 with a dataset `tokens`")
       ->required();
   sub->add_option("--out", arguments->out, "The cache file to make")->required();
-  sub->add_flag("--force", arguments->force, "Replace the output when it exists");
+  auto* force = sub->add_flag("--force", arguments->force, "Replace the output when it exists");
+  sub->add_flag("--resume", arguments->resume,
+                "Go on after the last commit of the output; start afresh when there is none")
+      ->excludes(force);
+  sub->add_option("--prefix", arguments->prefix,
+                  "Copy from this cache file what its tokens have in common with the prompt");
+  sub->add_option(
+         "--chunk-tokens", arguments->chunk_tokens,
+         "Commit every so many tokens (default: as memory allows, at most 131072 or 8192 a "
+         "rank)")
+      ->check(CLI::PositiveNumber);
   arguments->attention.add_to(*sub);
   sub->add_option("--partition", arguments->partition,
                   "Which rank owns which blocks; auto: zigzag when there are full layers")

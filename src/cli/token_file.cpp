@@ -129,4 +129,17 @@ std::vector<std::int32_t> read_token_file(const std::filesystem::path& path) {
   return magic.starts_with("\x93NUMPY") ? parse_npy(path, file) : parse_text(path, file);
 }
 
+std::vector<std::int32_t> read_shared_token_file(const mpi::Communicator& world,
+                                                 const std::filesystem::path& path) {
+  std::vector<std::int32_t> tokens;
+  world.agree([&] {
+    if (world.is_root()) tokens = read_token_file(path);
+  });
+  std::uint64_t count = tokens.size();
+  world.broadcast_value(count, 0);
+  tokens.resize(count);
+  world.broadcast(std::as_writable_bytes(std::span(tokens)), 0);
+  return tokens;
+}
+
 }  // namespace powerprefill::cli

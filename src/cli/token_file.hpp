@@ -5,11 +5,18 @@
 #include <filesystem>
 #include <vector>
 
+#include "mpi/communicator.hpp"
+
 namespace powerprefill::cli {
 
-// Decimal ids separated by white space, a NumPy .npy file of int32 or int64 (one dimension), or an HDF5
-// file with a dataset `tokens` of one of these types; told apart by their first bytes. Throws
+// Decimal ids separated by white space, a NumPy .npy file of int32 or int64 (one dimension), or an
+// HDF5 file with a dataset `tokens` of one of these types; told apart by their first bytes. Throws
 // Error(input) naming the file and what is wrong with it.
 std::vector<std::int32_t> read_token_file(const std::filesystem::path& path);
+
+// Collective: rank 0 reads, the others get a copy, so that the file need not be visible on every
+// node. Throws agreed Errors.
+std::vector<std::int32_t> read_shared_token_file(const mpi::Communicator& world,
+                                                 const std::filesystem::path& path);
 
 }  // namespace powerprefill::cli

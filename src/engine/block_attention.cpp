@@ -41,7 +41,7 @@ void BlockAttention::begin(ThreadPool& pool, const Pattern& pattern) {
   });
 }
 
-void BlockAttention::advance(ThreadPool& pool, const KvExchange& exchange,
+void BlockAttention::advance(ThreadPool& pool, const FindBlock& find,
                              const std::function<void()>& between) {
   // What each block may merge now is fixed first: blocks that arrive meanwhile wait for the next
   // call.
@@ -54,7 +54,7 @@ void BlockAttention::advance(ThreadPool& pool, const KvExchange& exchange,
     const Cursor& cursor = cursors_[b];
     Step step{static_cast<std::int64_t>(b), {}};
     for (std::size_t k = cursor.merged; k < cursor.keys.size(); ++k) {
-      const KvBlockView* view = exchange.find(cursor.keys[k]);
+      const KvBlockView* view = find(cursor.keys[k]);
       if (view == nullptr) break;
       step.views.push_back(*view);
     }
@@ -74,11 +74,13 @@ void BlockAttention::advance(ThreadPool& pool, const KvExchange& exchange,
       between);
   for (const Step& step : steps) {
     Cursor& cursor = cursors_[static_cast<std::size_t>(step.local_block)];
-    const std::int64_t queries = partition_.end_token(GlobalBlock{cursor.block}) -
-                                 partition_.first_token(GlobalBlock{cursor.block});
+    const GlobalBlock block{cursor.block};
+    const std::int64_t past = partition_.first_new_token(block) - partition_.first_token(block);
+    const std::int64_t queries = partition_.end_token(block) - partition_.first_new_token(block);
     for (std::size_t k = 0; k < step.views.size(); ++k) {
       const bool diagonal = cursor.keys[cursor.merged + k] == cursor.block;
-      token_pairs_ += diagonal ? queries * (queries + 1) / 2 : queries * kv_shape_.block;
+      token_pairs_ +=
+          diagonal ? queries * past + queries * (queries + 1) / 2 : queries * kv_shape_.block;
     }
     pairs_ += static_cast<std::int64_t>(step.views.size());
     cursor.merged += step.views.size();

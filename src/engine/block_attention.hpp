@@ -7,7 +7,6 @@
 
 #include "base/aligned_buffer.hpp"
 #include "base/thread_pool.hpp"
-#include "engine/kv_exchange.hpp"
 #include "engine/layer_kv.hpp"
 #include "math/attention.hpp"
 #include "partition/partition.hpp"
@@ -18,8 +17,8 @@ namespace powerprefill {
 // Queries and softmax states of all local blocks: stacks of (H/G B, D), one per (key/value head,
 // local block), see math/attention.hpp.
 //
-// Each stack merges its key blocks strictly in descending order. advance() takes every stack as far as
-// the blocks that are here allow, so the order of arrival changes only when work is done, never
+// Each stack merges its key blocks strictly in descending order. advance() takes every stack as far
+// as the blocks that are here allow, so the order of arrival changes only when work is done, never
 // its result.
 class BlockAttention {
  public:
@@ -33,13 +32,16 @@ class BlockAttention {
 
   // Forgets the states; the layer to come attends by `pattern`.
   void begin(ThreadPool& pool, const Pattern& pattern);
-  // Merges what is here. `between` is called on the calling thread between stacks.
-  void advance(ThreadPool& pool, const KvExchange& exchange, const std::function<void()>& between);
+  // Merges what is here: `find` gives a key block, or nullptr while it is not here. `between` is
+  // called on the calling thread between stacks.
+  using FindBlock = std::function<const KvBlockView*(std::int64_t block)>;
+  void advance(ThreadPool& pool, const FindBlock& find, const std::function<void()>& between);
   bool is_done() const { return unfinished_ == 0; }
   // The highest key block that is still to be merged by any stack; -1 when all is done.
   std::int64_t highest_pending() const;
 
-  // The result of query head `head` at row `token` of a local block, divided by the softmax sum, (D).
+  // The result of query head `head` at row `token` of a local block, divided by the softmax sum,
+  // (D).
   void read_result(std::int64_t head, std::int64_t local_block, std::int64_t token,
                    float* out) const;
 
@@ -50,7 +52,7 @@ class BlockAttention {
   std::int64_t bytes() const;
 
  private:
-  struct Cursor {  // of one local block; all key/value heads advance together
+  struct Cursor {                    // of one local block; all key/value heads advance together
     std::int64_t block;              // global
     std::vector<std::int64_t> keys;  // descending
     std::size_t merged = 0;          // of `keys`

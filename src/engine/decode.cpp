@@ -3,67 +3,39 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <optional>
+#include <utility>
 
-#include "base/checked.hpp"
-#include "engine/loaded_model.hpp"
-#include "engine/past_blocks.hpp"
-#include "engine/row_parallel.hpp"
-#include "math/convert.hpp"
-#include "math/linear.hpp"
-#include "math/rope.hpp"
-#include "math/row_ops.hpp"
-#include "model/rope_frequencies.hpp"
+#include "base/zones.hpp"
+#include "engine/append_rows.hpp"
+#include "engine/cache_identity.hpp"
+#include "engine/decoder_state.hpp"
+#include "engine/file_sink.hpp"
+#include "engine/memory_plan.hpp"
 #include "mpi/session.hpp"
-#include "powerprefill/pattern.hpp"
 
 namespace powerprefill {
 
 namespace {
 
-void require_same(const char* field, const std::string& of_cache, const std::string& of_model) {
-  if (of_cache == of_model) return;
-  throw Error(ErrorCode::cache,
-              fmt::format("this cache was made by another model: its {} is {}, the model's is {}; "
-                          "decode with the checkpoint that made it",
-                          field, of_cache, of_model));
+// Of the memory that is left when the weights are loaded, for blocks of the cache.
+constexpr double kBlockShare = 0.25;
+constexpr double kChunkShare = 0.5;
+
+std::int64_t share_of_memory(double share, const LoadedModel& model) {
+  return static_cast<std::int64_t>(share * static_cast<double>(mpi::available_memory())) /
+         model.node_ranks;
 }
 
 }  // namespace
 
-struct Decoder::State {
-  explicit State(mpi::Communicator& job) : world(job) {}
-
-  mpi::Communicator& world;
-  LoadedModel model;
-  std::optional<PastBlocks> past;
-  std::vector<std::shared_ptr<const Pattern>> patterns;  // by layer
-  RopeFrequencies frequencies;
-  std::int64_t tokens = 0;
-  std::vector<float> logits;
-  std::vector<float> hidden;     // (E)
-  std::vector<float> normed;     // (E)
-  std::vector<float> update;     // (E)
-  std::vector<float> projected;  // ((H + 2 G) D), own heads only
-  std::vector<float> attended;   // (H D)
-  std::vector<float> gate_up;    // (2 F)
-
-  void open(const std::filesystem::path& path);
-  void step(std::int32_t token);
-  void attention(std::int64_t layer, const RopeTable& rope);
-  void attend_head(std::int64_t layer, std::int64_t head);
-  void feed_forward(std::int64_t layer);
-  void residual(const Linear& linear, const float* x);
-};
-
-void Decoder::State::open(const std::filesystem::path& path) {
-  past.emplace(CacheReader::open(path));
+void Decoder::State::open(bool append, bool allow_mixed) {
+  past.emplace(CacheReader::open(path), share_of_memory(kBlockShare, model));
   const CacheHeader& header = past->reader().header();
-  require_same("config", header.config_fingerprint, model.config_fingerprint);
-  require_same("weights", header.weights_fingerprint, model.weights.fingerprint());
-  const Schedule schedule = schedule_from_json(header.schedule);
+  schedule = schedule_from_json(header.schedule);
+  CacheHeader own = header_for(model, schedule, header.dtype);
+  own.saves_hidden = header.saves_hidden;
+  require_same_model(path, header, own);
   if (schedule.block != header.block_tokens ||
       static_cast<std::int64_t>(schedule.layers.size()) != header.num_layers) {
     throw Error(ErrorCode::cache,
@@ -71,9 +43,12 @@ void Decoder::State::open(const std::filesystem::path& path) {
                             "damaged, run the prefill again",
                             path.string()));
   }
+  if (append) require_same_run(path, header, own, allow_mixed);
   for (const PatternSpec& spec : schedule.layers) patterns.push_back(make_pattern(spec));
   tokens = past->file_tokens();
+  ids = past->reader().token_ids();
   logits = past->reader().logits();
+  last_hidden = past->reader().hidden();
   frequencies = rope_frequencies(model.config);
   const ModelConfig& c = model.config;
   hidden.resize(static_cast<std::size_t>(c.hidden));
@@ -84,146 +59,129 @@ void Decoder::State::open(const std::filesystem::path& path) {
   gate_up.resize(static_cast<std::size_t>(2 * c.feed_forward));
 }
 
-void Decoder::State::step(std::int32_t token) {
-  const ModelConfig& c = model.config;
-  if (token < 0 || token >= c.vocabulary) {
-    throw Error(ErrorCode::input,
-                fmt::format("token id {} is outside the vocabulary of {}", token, c.vocabulary));
-  }
-  std::copy_n(model.weights.embedding().data() + token * c.hidden, c.hidden, hidden.data());
-  const RopeTable rope(*model.pool, frequencies.inv_freq, frequencies.attention_scaling, tokens, 1);
-  for (std::int64_t layer = 0; layer < c.layers; ++layer) {
-    attention(layer, rope);
-    feed_forward(layer);
-  }
-  ++tokens;
-  rms_norm(hidden.data(), model.weights.final_norm().data(), c.norm_epsilon, c.hidden,
-           normed.data());
-  apply_linear_row_split(world, *model.pool,
-                         {model.weights.output_head(), {}, c.hidden, c.vocabulary}, normed.data(),
-                         logits);
+void Decoder::State::require_known(std::int32_t token) const {
+  if (token >= 0 && token < model.config.vocabulary) return;
+  throw Error(ErrorCode::input, fmt::format("token id {} is outside the vocabulary of {}", token,
+                                            model.config.vocabulary));
 }
 
-// Every rank computes the query heads of its own key/value heads, with their keys and values.
-void Decoder::State::attention(std::int64_t layer, const RopeTable& rope) {
-  const ModelConfig& c = model.config;
-  const LayerWeights& weights = model.weights.layer(layer);
-  const std::int64_t d = c.head_dim;
-  const std::int64_t group = c.heads / c.kv_heads;
-  const OutputRange mine = part_of(c.kv_heads, world.rank(), world.size());
-  rms_norm(hidden.data(), weights.input_norm.data(), c.norm_epsilon, c.hidden, normed.data());
-  const Linear linear = {weights.qkv, weights.qkv_bias, c.hidden, (c.heads + 2 * c.kv_heads) * d};
-  const std::int64_t key_at = c.heads;
-  const std::int64_t value_at = c.heads + c.kv_heads;
-  apply_linear_row(*model.pool, linear, normed.data(), mine.begin * group * d, mine.end * group * d,
-                   projected.data());
-  for (const std::int64_t at : {key_at, value_at}) {
-    apply_linear_row(*model.pool, linear, normed.data(), (at + mine.begin) * d, (at + mine.end) * d,
-                     projected.data());
-  }
-  const auto turn = [&](std::int64_t head, std::span<const float> norm) {
-    float* x = projected.data() + head * d;
-    if (!norm.empty()) rms_norm(x, norm.data(), c.norm_epsilon, d, x);
-    rotate_pairs(x, rope.cosine(tokens), rope.sine(tokens), d, x);
-  };
-  for (std::int64_t h = mine.begin * group; h < mine.end * group; ++h) turn(h, weights.q_norm);
-  for (std::int64_t g = mine.begin; g < mine.end; ++g) turn(key_at + g, weights.k_norm);
-
-  // Rows of other ranks' heads stay zero here; they are never read.
-  const KvShape& shape = past->shape();
-  std::vector<std::byte> key(static_cast<std::size_t>(shape.row_bytes()));
-  std::vector<std::byte> value(key.size());
-  const auto width = static_cast<std::size_t>(c.kv_heads * d);
-  const bool finite = round_to(shape.dtype, {projected.data() + key_at * d, width}, key.data()) &&
-                      round_to(shape.dtype, {projected.data() + value_at * d, width}, value.data());
-  if (!finite) {
-    throw Error(ErrorCode::input,
-                fmt::format("layer {}: a key or value of token {} cannot be stored as {}; prefill "
-                            "again with --kv-dtype bf16 or f32",
-                            layer, tokens, name_of(shape.dtype)));
-  }
-  past->append(layer, key.data(), value.data());
-  const std::int64_t query_block = tokens / shape.block;
-  for (const std::int64_t b : patterns[static_cast<std::size_t>(layer)]->key_blocks(query_block)) {
-    if (b * shape.block < past->file_tokens()) past->load(layer, b);
-  }
-  model.pool->run((mine.end - mine.begin) * group,
-                  [&](std::int64_t task, int) { attend_head(layer, mine.begin * group + task); });
-  gather_parts(world, c.kv_heads, group * d, attended);
-  residual({weights.attention_out, {}, c.heads * d, c.hidden}, attended.data());
+// Everything is in the file, and the rows since the last commit are read from there again.
+void Decoder::State::reopen() {
+  world.agree([&] { past->reopen(CacheReader::open(path)); });
+  new_hidden.clear();
 }
 
-void Decoder::State::attend_head(std::int64_t layer, std::int64_t head) {
-  const ModelConfig& c = model.config;
-  const KvShape& shape = past->shape();
-  const std::int64_t d = c.head_dim;
-  const auto element = static_cast<std::int64_t>(bytes_of(shape.dtype));
-  const std::int64_t head_bytes = head / (c.heads / c.kv_heads) * d * element;
-  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
-  const float* query = projected.data() + head * d;
-  float* out = attended.data() + head * d;
-  std::fill_n(out, d, 0.0F);
-  float maximum = -std::numeric_limits<float>::infinity();
-  float sum = 0;
-  std::vector<float> scores(static_cast<std::size_t>(shape.block));
-  std::vector<float> row(static_cast<std::size_t>(d));
-  for (const std::int64_t b :
-       patterns[static_cast<std::size_t>(layer)]->key_blocks(tokens / shape.block)) {
-    const std::int64_t first = b * shape.block;
-    const std::int64_t count = std::min(shape.block, tokens + 1 - first);
-    const std::int64_t in_file = std::clamp<std::int64_t>(past->file_tokens() - first, 0, count);
-    const KvBlockView file = in_file > 0 ? past->file_block(layer, b) : KvBlockView{};
-    const auto visit = [&](bool values, const auto& use) {
-      for (std::int64_t t = 0; t < count; ++t) {
-        const KvBlockView view =
-            t < in_file
-                ? KvBlockView{file.key + t * shape.row_bytes(), file.value + t * shape.row_bytes()}
-                : past->decoded_row(layer, first + t - past->file_tokens());
-        widen(shape.dtype, (values ? view.value : view.key) + head_bytes, row);
-        use(t);
+// A file that is full is replaced by a larger one.
+void Decoder::State::make_room() {
+  if (tokens <= writer->header().capacity) return;
+  const std::int64_t committed = writer->committed();
+  writer.reset();
+  writer = CacheWriter::open(world, path, tokens);
+  if (writer->committed() == committed) return;
+  throw Error::agreed(
+      ErrorCode::cache,
+      fmt::format("{} was changed by another writer; start again from what it holds",
+                  path.string()),
+      0);
+}
+
+void Decoder::State::run_chunk(Chunk& chunk, const Chunk::Sink& sink) {
+  chunk.run(sink);
+  tokens = chunk.partition().tokens().end;
+  Chunk::Last last = chunk.last();
+  logits = std::move(last.logits);
+  last_hidden = std::move(last.hidden);
+}
+
+void Decoder::State::extend_file(std::span<const std::int32_t> more) {
+  ids.insert(ids.end(), more.begin(), more.end());
+  const auto end = static_cast<std::int64_t>(ids.size());
+  ZoneSeconds zones{};
+  const Chunk::Context context = {world, model, schedule, past->shape(), prefers_zigzag(schedule),
+                                  zones};
+  const std::int64_t chunk_tokens =
+      world.min(default_chunk(model.config, past->shape(),
+                              {.tokens = end - tokens,
+                               .ranks = world.size(),
+                               .threads = model.pool->threads(),
+                               .zigzag = context.zigzag,
+                               .has_past = true,
+                               .saves_hidden = past->reader().header().saves_hidden},
+                              share_of_memory(kChunkShare, model)));
+  while (tokens < end) {
+    const std::int64_t next =
+        std::min(end, (tokens + chunk_tokens) / schedule.block * schedule.block);
+    std::optional<Chunk> chunk;
+    AlignedBuffer<float> hidden_rows;  // outlives the writer's use of it
+    world.agree([&] {
+      chunk.emplace(context, std::span(ids).first(static_cast<std::size_t>(next)), tokens,
+                    &past->reader());
+    });
+    tokens = next;
+    make_room();
+    FileSink file(*writer);
+    run_chunk(*chunk, file.sink([](std::int64_t) { return true; }));
+    if (writer->header().saves_hidden) {
+      hidden_rows = chunk->hidden_rows();
+      file.write_hidden(chunk->forward().local(), hidden_rows.span());
+    }
+    writer->commit(tokens, std::span(ids).first(static_cast<std::size_t>(tokens)), logits,
+                   last_hidden);
+    chunk.reset();
+    reopen();
+  }
+}
+
+// Every rank keeps all rows: it will attend to them with the heads that it decodes.
+void Decoder::State::extend_memory(std::span<const std::int32_t> more) {
+  ids.insert(ids.end(), more.begin(), more.end());
+  ZoneSeconds zones{};
+  const Chunk::Context context = {world, model, schedule, past->shape(), prefers_zigzag(schedule),
+                                  zones};
+  std::optional<Chunk> chunk;
+  world.agree([&] { chunk.emplace(context, ids, tokens, &past->reader()); });
+  const Partition& partition = chunk->partition();
+  const auto row_bytes = static_cast<std::size_t>(past->shape().row_bytes());
+  std::vector<std::byte> rows[2];
+  const auto take = [&](std::int64_t layer, const LocalRows&, KvBlocks& kv) {
+    for (const Partition::Piece& piece : partition.pieces()) {
+      const std::int64_t begin = partition.first_new_token(piece.blocks.first);
+      const std::int64_t end = partition.end_token(GlobalBlock{piece.blocks.end() - 1});
+      const auto bytes = static_cast<std::size_t>(end - begin) * row_bytes;
+      for (const int part : {0, 1}) {
+        rows[part].resize(bytes);
+        if (piece.owner == world.rank()) {
+          const std::int64_t local = partition.local(piece.blocks.first).value;
+          const auto all =
+              part == 0 ? kv.keys(local, piece.blocks.count) : kv.values(local, piece.blocks.count);
+          const auto skipped =
+              static_cast<std::size_t>(begin - partition.first_token(piece.blocks.first)) *
+              row_bytes;
+          std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(skipped), bytes,
+                      rows[part].begin());
+        }
+        world.broadcast(rows[part], piece.owner);
       }
-    };
-    visit(false, [&](std::int64_t t) {
-      scores[static_cast<std::size_t>(t)] = scale * dot(query, row.data(), d);
-    });
-    merge_softmax_row(scores.data(), count, count, maximum, sum, out, d);
-    visit(true, [&](std::int64_t t) {
-      add_scaled(out, row.data(), scores[static_cast<std::size_t>(t)], d);
-    });
-  }
-  for (std::int64_t i = 0; i < d; ++i) out[i] /= sum;
+      past->append(layer, rows[0], rows[1]);
+    }
+  };
+  run_chunk(*chunk, {take, [](const KvBlocks&) {}, [](std::int64_t) { return true; }});
 }
 
-void Decoder::State::feed_forward(std::int64_t layer) {
-  const ModelConfig& c = model.config;
-  const LayerWeights& weights = model.weights.layer(layer);
-  const std::int64_t f = c.feed_forward;
-  rms_norm(hidden.data(), weights.post_norm.data(), c.norm_epsilon, c.hidden, normed.data());
-  const OutputRange mine = part_of(f, world.rank(), world.size());
-  const Linear linear = {weights.gate_up, {}, c.hidden, 2 * f};
-  apply_linear_row(*model.pool, linear, normed.data(), mine.begin, mine.end, gate_up.data());
-  apply_linear_row(*model.pool, linear, normed.data(), f + mine.begin, f + mine.end,
-                   gate_up.data());
-  silu_multiply(gate_up.data() + mine.begin, gate_up.data() + f + mine.begin,
-                mine.end - mine.begin);
-  gather_parts(world, f, 1, std::span(gate_up).first(static_cast<std::size_t>(f)));
-  residual({weights.down, {}, f, c.hidden}, gate_up.data());
-}
-
-void Decoder::State::residual(const Linear& linear, const float* x) {
-  apply_linear_row_split(world, *model.pool, linear, x, update);
-  add(hidden.data(), update.data(), model.config.hidden);
-}
-
-Decoder::Decoder(Session& session, const std::filesystem::path& cache, const ModelOptions& model)
+Decoder::Decoder(Session& session, const std::filesystem::path& cache, const ModelOptions& model,
+                 bool append)
     : state_(std::make_unique<State>(session.mpi().world())) {
   mpi::Communicator& world = state_->world;
+  state_->path = cache;
   world.agree([&] {
     if (world.is_root())
       CacheReader::open(cache);  // a bad file is refused before weights are loaded
   });
+  const double start = seconds_now();
   state_->model = load_model(world, model);
-  world.agree([&] { state_->open(cache); });
+  state_->load_seconds = seconds_now() - start;
+  if (append) state_->writer = CacheWriter::open(world, cache, 0);
+  world.agree([&] { state_->open(append, model.allow_mixed_numerics); });
 }
 
 Decoder::~Decoder() = default;
@@ -239,11 +197,37 @@ std::span<const float> Decoder::logits() const {
 void Decoder::feed(std::int32_t token) {
   state_->step(token);
 }
+void Decoder::extend(std::span<const std::int32_t> tokens) {
+  for (const std::int32_t token : tokens) state_->require_known(token);
+  if (tokens.empty()) return;
+  commit();
+  if (state_->writer) {
+    state_->extend_file(tokens);
+  } else if (state_->fed() == 0) {
+    state_->extend_memory(tokens);
+  } else {
+    for (const std::int32_t token : tokens) state_->step(token);
+  }
+}
+void Decoder::commit() {
+  State& s = *state_;
+  if (!s.writer || s.fed() == 0) return;
+  s.make_room();
+  append_decoded_rows(s.world, *s.past, s.tokens, *s.writer);
+  s.world.agree([&] {
+    if (!s.new_hidden.empty()) append_hidden_rows(*s.past, s.new_hidden, *s.writer);
+  });
+  s.writer->commit(s.tokens, s.ids, s.logits, s.last_hidden, RowOrigin::decoded);
+  s.reopen();
+}
 const std::vector<std::int32_t>& Decoder::end_tokens() const {
   return state_->model.config.end_tokens;
 }
 std::int64_t Decoder::bytes_read() const {
   return state_->past->bytes_read();
+}
+double Decoder::load_seconds() const {
+  return state_->load_seconds;
 }
 void Decoder::zero_past() {
   state_->past->zero_file_blocks();

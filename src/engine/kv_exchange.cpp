@@ -21,7 +21,7 @@ KvExchange::KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan,
     : comm_(comm),
       plan_(plan),
       partition_(partition),
-      views_(static_cast<std::size_t>(partition.blocks())) {
+      views_(static_cast<std::size_t>(partition.end_block())) {
   std::int64_t largest = 0;
   for (const Share& share : plan.receives) {
     shares_.push_back({share.peer, kShareTag, share.ranges, {}, nullptr, {}, false});
@@ -72,7 +72,7 @@ void KvExchange::start(KvBlocks& local) {
   requested_ = 0;
   released_ = 0;
   for (Incoming& sink : sinks_) request(sink);
-  release_above(partition_.blocks());  // releases nothing, requests the first shares
+  release_above(partition_.end_block());  // releases nothing, requests the first shares
   std::fill(views_.begin(), views_.end(), KvBlockView{});
   std::int64_t index = 0;
   for (const BlockRange& range : partition_.ranges_of(comm_.rank())) {

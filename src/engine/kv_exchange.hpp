@@ -17,16 +17,16 @@ namespace powerprefill {
 // Carries out an ExchangePlan, layer after layer.
 //
 // start() posts all sends and the first receives; poll() makes progress and is meant to be called
-// between tiles, since Open MPI moves data only inside its calls. A block is found by find() once it is
-// here. Blocks of this rank are found at once, and stay; those of a share stay until
+// between tiles, since Open MPI moves data only inside its calls. A block is found by find() once
+// it is here. Blocks of this rank are found at once, and stay; those of a share stay until
 // release_above() says that no query needs them any more, which makes room for the next share. At
 // most kSharesInFlight shares are held, so that full attention needs no more memory than a sparse
 // pattern. Sink blocks stay until the next start().
 //
-// Steps and bytes: a rank receives plan.received_blocks() x 2 B G D x element bytes, kSharesInFlight
-// shares at a time; the sink goes down a tree of log2 P hops. Under full attention with P = 4 and a
-// zigzag partition (chunks of L blocks, rank 1 owns chunks 1 and 6) rank 1 receives chunks 5, 4, 3, 2, 0
-// in this order: 5 L blocks.
+// Steps and bytes: a rank receives plan.received_blocks() x 2 B G D x element bytes,
+// kSharesInFlight shares at a time; the sink goes down a tree of log2 P hops. Under full attention
+// with P = 4 and a zigzag partition (chunks of L blocks, rank 1 owns chunks 1 and 6) rank 1
+// receives chunks 5, 4, 3, 2, 0 in this order: 5 L blocks.
 class KvExchange {
  public:
   static constexpr std::size_t kSharesInFlight = 4;
@@ -42,8 +42,8 @@ class KvExchange {
   void poll();
   // Whether blocks have arrived since the last call of this function or of start().
   bool take_news() { return std::exchange(news_, false); }
-  // Forgets the shares all of whose blocks are above `block`, and asks for the next ones: queries merge
-  // blocks in descending order, and the highest that any of them still needs is `block`.
+  // Forgets the shares all of whose blocks are above `block`, and asks for the next ones: queries
+  // merge blocks in descending order, and the highest that any of them still needs is `block`.
   void release_above(std::int64_t block);
   // Waits until there are news, and takes them. Only while blocks are missing.
   void wait_for_arrival();
@@ -71,8 +71,8 @@ class KvExchange {
     int from;
     int tag;
     std::vector<BlockRange> ranges;
-    std::vector<int> forward_to;   // children in the sink's tree
-    KvBlocks* blocks = nullptr;    // holds them in the order of `ranges`, from request to release
+    std::vector<int> forward_to;  // children in the sink's tree
+    KvBlocks* blocks = nullptr;   // holds them in the order of `ranges`, from request to release
     mpi::RequestBatch requests;
     bool arrived = false;
     std::int64_t lowest() const { return ranges.back().first.value; }
@@ -87,12 +87,12 @@ class KvExchange {
   const mpi::Communicator& comm_;
   const ExchangePlan& plan_;
   const Partition& partition_;
-  std::vector<Incoming> shares_;     // in the order of use
+  std::vector<Incoming> shares_;  // in the order of use
   std::vector<Incoming> sinks_;
-  std::vector<KvBlocks> slots_;      // share i is held in slot i % kSharesInFlight
+  std::vector<KvBlocks> slots_;  // share i is held in slot i % kSharesInFlight
   std::vector<KvBlocks> sink_blocks_;
-  std::size_t requested_ = 0;        // shares [0, requested_) have been asked for
-  std::size_t released_ = 0;         // shares [0, released_) are forgotten
+  std::size_t requested_ = 0;  // shares [0, requested_) have been asked for
+  std::size_t released_ = 0;   // shares [0, released_) are forgotten
   mpi::RequestBatch sends_;
   std::vector<KvBlockView> views_;  // by global block
   bool news_ = false;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <thread>
 
 #include "base/checked.hpp"
 #include "math/convert.hpp"
@@ -153,7 +154,15 @@ void LayerForward::project_q(std::int64_t layer) {
   });
 }
 
-void LayerForward::attend(const Pattern& pattern, KvExchange& exchange) {
+void LayerForward::attend(const Pattern& pattern, KvExchange& exchange, PastStream* past) {
+  const std::int64_t first = context_.partition.first_block();
+  const auto find = [&](std::int64_t block) {
+    return block < first ? past->find(block) : exchange.find(block);
+  };
+  const auto take_news = [&] {
+    const bool arrived = exchange.take_news();
+    return (past != nullptr && past->poll()) || arrived;
+  };
   {
     const ZoneTimer timer(context_.zones, Zone::attention);
     attention_.begin(context_.pool, pattern);
@@ -161,13 +170,15 @@ void LayerForward::attend(const Pattern& pattern, KvExchange& exchange) {
   while (!attention_.is_done()) {
     {
       const ZoneTimer timer(context_.zones, Zone::attention);
-      attention_.advance(context_.pool, exchange, context_.poll);
+      attention_.advance(context_.pool, find, context_.poll);
     }
-    exchange.release_above(attention_.highest_pending());
+    const std::int64_t pending = attention_.highest_pending();
+    exchange.release_above(pending);
+    if (past != nullptr) past->release_above(pending);
     // What arrived during advance() is merged at once; otherwise wait.
-    if (attention_.is_done() || exchange.take_news()) continue;
-    const ZoneTimer timer(context_.zones, Zone::exchange_wait);
-    exchange.wait_for_arrival();
+    if (attention_.is_done() || take_news()) continue;
+    const ZoneTimer timer(context_.zones, pending < first ? Zone::past_wait : Zone::exchange_wait);
+    for (exchange.poll(); !take_news(); exchange.poll()) std::this_thread::yield();
   }
 }
 
@@ -216,18 +227,6 @@ void LayerForward::final_hidden(std::int64_t position, std::span<float> out) con
     return;
   }
   throw Error(ErrorCode::internal, fmt::format("token {} is not on this rank", position));
-}
-
-AlignedBuffer<float> LayerForward::final_hidden_all() const {
-  const auto e = static_cast<std::size_t>(context_.config.hidden);
-  AlignedBuffer<float> all(checked_mul(local_.tokens(), context_.config.hidden));
-  std::size_t next = 0;
-  for (const RowRun& run : local_.runs()) {
-    for (std::int64_t p = run.begin_token; p < run.end_token; ++p, ++next) {
-      final_hidden(p, all.span().subspan(next * e, e));
-    }
-  }
-  return all;
 }
 
 std::int64_t LayerForward::bytes() const {

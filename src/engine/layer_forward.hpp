@@ -13,13 +13,15 @@
 #include "engine/kv_exchange.hpp"
 #include "engine/layer_kv.hpp"
 #include "engine/local_rows.hpp"
+#include "engine/past_stream.hpp"
 #include "math/rope.hpp"
 #include "model/config.hpp"
 #include "model/weights.hpp"
 
 namespace powerprefill {
 
-// Holds the hidden states of the rank's tokens, (rows, E), and takes them through one layer at a time.
+// Holds the hidden states of the rank's tokens, (rows, E), and takes them through one layer at a
+// time.
 //
 // The story of a layer: project_kv(), start of the exchange, project_q(), attend(), feed_forward().
 // All linear layers run in waves of a few GEMM tiles, so that working memory does not grow with the
@@ -46,15 +48,14 @@ class LayerForward {
   void project_kv(std::int64_t layer, KvBlocks& kv);
   // Queries of the layer, after RoPE, into the attention's stacks.
   void project_q(std::int64_t layer);
-  // Attention by `pattern` over the blocks that `exchange` brings.
-  void attend(const Pattern& pattern, KvExchange& exchange);
+  // Attention by `pattern` over the blocks that `exchange` brings and those that `past` reads
+  // (nullptr when there is no past).
+  void attend(const Pattern& pattern, KvExchange& exchange, PastStream* past);
   // Output projection, residual, norm, feed-forward, residual.
   void feed_forward(std::int64_t layer);
 
   // Final norm of the token at `position`, which this rank owns, into `out` (E).
   void final_hidden(std::int64_t position, std::span<float> out) const;
-  // Final norm of all owned tokens in ascending order, (owned tokens, E).
-  AlignedBuffer<float> final_hidden_all() const;
 
   const LocalRows& local() const { return local_; }
   const BlockAttention& attention() const { return attention_; }
@@ -68,7 +69,8 @@ class LayerForward {
                                          std::int64_t block_row)>& body);
   void store_kv_row(const LayerWeights& weights, std::int64_t position, const float* projected,
                     std::byte* key, std::byte* value, bool& finite) const;
-  void turn(std::span<const float> norm, std::int64_t position, const float* head, float* out) const;
+  void turn(std::span<const float> norm, std::int64_t position, const float* head,
+            float* out) const;
   const RopeTable& rope_at(std::int64_t position) const;
 
   Context context_;

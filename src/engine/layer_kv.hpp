@@ -34,7 +34,9 @@ class KvBlocks {
  public:
   KvBlocks() = default;
   KvBlocks(const KvShape& shape, std::int64_t blocks)
-      : block_bytes_(shape.block_bytes()), key_(blocks * block_bytes_), value_(blocks * block_bytes_) {}
+      : block_bytes_(shape.block_bytes()),
+        key_(blocks * block_bytes_),
+        value_(blocks * block_bytes_) {}
 
   std::span<std::byte> keys(std::int64_t first, std::int64_t count) {
     return key_.span().subspan(static_cast<std::size_t>(first * block_bytes_),

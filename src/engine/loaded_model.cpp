@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/files.hpp"
+#include "base/hash.hpp"
 #include "math/gemm.hpp"
 #include "math/numerics.hpp"
 
@@ -21,8 +23,18 @@ mpi::SharedStore store_of(WeightsPlacement::Store store) {
   return mpi::SharedStore::automatic;
 }
 
-void agree_on_numerics(const mpi::Communicator& world, const std::string& own, bool allow_mixed) {
-  const std::string of_root = world.broadcast_string(own, 0);
+// Other token ids for the same text would make a cache useless without anyone noticing.
+std::string tokenizer_fingerprint(const std::filesystem::path& folder) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(folder / name, error)) continue;
+    return hex_of(hash_of(MappedFile(folder / name, ErrorCode::input).bytes()));
+  }
+  return "";
+}
+
+void agree_on_numerics(const mpi::Communicator& world, const std::string& own,
+                       const std::string& of_root, bool allow_mixed) {
   world.agree([&] {
     if (own != of_root && !allow_mixed) {
       throw Error(ErrorCode::launch,
@@ -43,12 +55,15 @@ LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& optio
       throw Error(ErrorCode::usage, fmt::format("{} threads; at least 1", options.threads));
     }
     model.pool = std::make_unique<ThreadPool>(options.threads);
+    if (world.is_root()) model.tokenizer_fingerprint = tokenizer_fingerprint(options.folder);
   });
   use_one_blas_thread();
   model.config_fingerprint = fingerprint_of(model.config);
-  model.numerics = numerics_id();
-  agree_on_numerics(world, model.numerics, options.allow_mixed_numerics);
+  model.tokenizer_fingerprint = world.broadcast_string(model.tokenizer_fingerprint, 0);
+  model.numerics = world.broadcast_string(numerics_id(), 0);
+  agree_on_numerics(world, numerics_id(), model.numerics, options.allow_mixed_numerics);
   const mpi::Communicator node = world.split_node();
+  model.node_ranks = static_cast<int>(world.max(std::int64_t{node.size()}));
   model.nodes = static_cast<int>(world.sum(std::int64_t{node.is_root() ? 1 : 0}));
   std::int64_t number = world.prefix_sum(std::int64_t{node.is_root() ? 1 : 0});
   node.broadcast_value(number, 0);

@@ -15,15 +15,17 @@ namespace powerprefill {
 struct LoadedModel {
   ModelConfig config;
   std::string config_fingerprint;
+  std::string tokenizer_fingerprint;  // of the tokenizer's file; empty when there is none
   std::string numerics;
   int nodes = 1;
-  int node = 0;  // this rank's
+  int node = 0;        // this rank's
+  int node_ranks = 1;  // on the fullest node
   std::unique_ptr<ThreadPool> pool;
   Weights weights;
 };
 
-// Collective. Throws agreed Errors: input for the model; launch when the ranks would compute different
-// bits and options.allow_mixed_numerics is false.
+// Collective. Throws agreed Errors: input for the model; launch when the ranks would compute
+// different bits and options.allow_mixed_numerics is false.
 LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options);
 
 }  // namespace powerprefill

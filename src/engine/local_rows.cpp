@@ -11,8 +11,9 @@ LocalRows::LocalRows(const Partition& partition, int rank) : block_(partition.bl
   for (const BlockRange& range : partition.ranges_of(rank)) {
     RowRun run{};
     run.blocks = range;
+    run.block = block_;
     run.first_local_block = blocks_;
-    run.begin_token = partition.first_token(range.first);
+    run.begin_token = partition.first_new_token(range.first);
     run.end_token = partition.end_token(GlobalBlock{range.end() - 1});
     run.first_token = run.begin_token / kTileTokens * kTileTokens;
     run.first_row = rows_;
@@ -38,7 +39,7 @@ LocalRows::TileTokens LocalRows::tokens_of_tile(std::int64_t tile) const {
     return {.begin_row = row + begin - position,
             .end_row = row + end - position,
             .first_position = begin,
-            .first_block_row = run.first_local_block * block_ + begin - run.begin_token};
+            .first_block_row = (run.first_local_block - run.blocks.first.value) * block_ + begin};
   }
   throw Error(ErrorCode::internal, "tile " + std::to_string(tile) + " is not on this rank");
 }

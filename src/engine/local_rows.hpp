@@ -10,17 +10,20 @@ namespace powerprefill {
 
 // A contiguous piece of the prompt on this rank.
 //
-// Its activation rows cover whole GEMM tiles at their global positions, and whole blocks: row i is the
-// token first_token + i. Rows outside [begin_token, end_token) belong to other ranks or lie beyond
-// the prompt; they are zero at first and never read as data.
+// Its activation rows cover whole GEMM tiles at their global positions, and whole blocks: row i is
+// the token first_token + i. Rows outside [begin_token, end_token) belong to other ranks or lie
+// beyond the prompt; they are zero at first and never read as data.
 struct RowRun {
   BlockRange blocks;
   std::int64_t first_local_block;  // LocalBlock of blocks.first
-  std::int64_t begin_token;        // first token of the blocks
+  std::int64_t begin_token;        // first token of the blocks that is not past
   std::int64_t end_token;          // one past their last token, at most T
   std::int64_t first_token;        // position of row 0, a multiple of kTileTokens
   std::int64_t first_row;          // row 0's place in the rank's buffers, a multiple of kTileTokens
   std::int64_t rows;               // a multiple of kTileTokens
+  std::int64_t block;              // B
+  // First token of the first block: where the run's rows begin when blocks lie end to end.
+  std::int64_t first_block_token() const { return blocks.first.value * block; }
 };
 
 class LocalRows {

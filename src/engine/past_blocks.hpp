@@ -1,9 +1,11 @@
-// The keys and values that decoding looks back on: blocks of the cache file, read when first needed,
-// and the rows decoded since.
+// The keys and values that decoding looks back on: blocks of the cache file, read when first
+// needed, and the rows that came since.
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <map>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -12,38 +14,56 @@
 
 namespace powerprefill {
 
+// Blocks of the file stay in memory up to `budget` bytes, those used last; a layer's attention
+// holds as many as it needs at once, whatever the budget.
 class PastBlocks {
  public:
-  explicit PastBlocks(CacheReader reader);
+  PastBlocks(CacheReader reader, std::int64_t budget);
 
   const CacheReader& reader() const { return reader_; }
   const KvShape& shape() const { return shape_; }
   std::int64_t file_tokens() const { return reader_.tokens(); }
 
+  // Goes on with a later commit of the file, which holds the rows that came since.
+  void reopen(CacheReader reader);
+
+  // Begins the attention of a layer: the blocks of the one before need not stay.
+  void begin_layer() { ++epoch_; }
   // Reads and checks the rows of `block` that the file has, unless they are here already.
   void load(std::int64_t layer, std::int64_t block);
-  // The rows that load() brought, (rows, G, D) each. Any number of threads.
+  // The rows that load() brought since begin_layer(), (rows, G, D) each. Any number of threads.
   KvBlockView file_block(std::int64_t layer, std::int64_t block) const;
 
-  // Row `row` decoded since (0 for the first), (G, D) in the file's dtype.
-  KvBlockView decoded_row(std::int64_t layer, std::int64_t row) const;
-  // Adds a row; `key` and `value` are (G, D) in the file's dtype.
-  void append(std::int64_t layer, const std::byte* key, const std::byte* value);
+  // Row `row` of those that came since (0 for the first), (G, D) in the file's dtype.
+  KvBlockView new_row(std::int64_t layer, std::int64_t row) const;
+  // Adds rows; `key` and `value` are (rows, G, D) in the file's dtype.
+  void append(std::int64_t layer, std::span<const std::byte> key, std::span<const std::byte> value);
 
   void zero_file_blocks() { zeroed_ = true; }
   std::int64_t bytes_read() const { return bytes_read_; }
+  std::int64_t bytes_held() const { return bytes_held_; }
 
  private:
+  using Name = std::pair<std::int64_t, std::int64_t>;  // layer, block
   struct Block {
     std::vector<std::byte> key;
     std::vector<std::byte> value;
+    std::uint64_t epoch = 0;
+    std::list<Name>::iterator place;  // in recent_
+    std::int64_t bytes() const { return static_cast<std::int64_t>(key.size() + value.size()); }
   };
+  void make_room();
+
   CacheReader reader_;
   KvShape shape_;
-  std::map<std::pair<std::int64_t, std::int64_t>, Block> blocks_;  // by (layer, block)
-  std::vector<Block> decoded_;                                     // by layer: (rows, G, D)
+  std::int64_t budget_;
+  std::map<Name, Block> blocks_;
+  std::list<Name> recent_;   // the block used last in front
+  std::vector<Block> rows_;  // by layer: (rows, G, D)
+  std::uint64_t epoch_ = 1;
   bool zeroed_ = false;
   std::int64_t bytes_read_ = 0;
+  std::int64_t bytes_held_ = 0;
 };
 
 }  // namespace powerprefill

@@ -25,8 +25,8 @@ inline OutputRange part_of(std::int64_t count, int rank, int ranks) {
 void gather_parts(const mpi::Communicator& comm, std::int64_t count, std::int64_t width,
                   std::span<float> values);
 
-// y (outputs) = W x + bias, every rank computing a part of the outputs. Collective. No sum is split, so
-// the bits do not depend on the number of ranks.
+// y (outputs) = W x + bias, every rank computing a part of the outputs. Collective. No sum is
+// split, so the bits do not depend on the number of ranks.
 void apply_linear_row_split(const mpi::Communicator& comm, ThreadPool& pool, const Linear& linear,
                             const float* x, std::span<float> y);
 

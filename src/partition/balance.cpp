@@ -61,7 +61,7 @@ std::int64_t Balance::max_partners() const {
 
 Balance balance_of(const Pattern& pattern, const Partition& partition) {
   Balance balance;
-  Keys first_needs(static_cast<std::size_t>(partition.blocks()));
+  Keys first_needs(static_cast<std::size_t>(partition.end_block()));
   for (int rank = 0; rank < partition.ranks(); ++rank) {
     std::int64_t pairs = 0;
     std::vector<bool> known(first_needs.size(), false);

@@ -22,6 +22,7 @@ struct Balance {
   std::int64_t max_partners() const;
 };
 
+// @pre partition.tokens().begin == 0
 // Cost: O(attended pairs + ranks^2 x blocks).
 Balance balance_of(const Pattern& pattern, const Partition& partition);
 

@@ -18,7 +18,7 @@ void append(std::vector<BlockRange>& ranges, std::int64_t block) {
 
 // The piece of every block, looked up in O(1).
 std::vector<int> piece_by_block(const std::vector<Partition::Piece>& pieces, std::int64_t blocks) {
-  std::vector<int> piece_of(static_cast<std::size_t>(blocks), -1);
+  std::vector<int> piece_of(static_cast<std::size_t>(blocks), -1);  // stays -1 for the past
   for (std::size_t p = 0; p < pieces.size(); ++p) {
     std::fill_n(piece_of.begin() + pieces[p].blocks.first.value, pieces[p].blocks.count,
                 static_cast<int>(p));
@@ -30,11 +30,13 @@ std::vector<int> piece_by_block(const std::vector<Partition::Piece>& pieces, std
 using Needs = std::vector<std::vector<char>>;
 
 Needs all_needs(const Pattern& pattern, const std::vector<Partition::Piece>& pieces,
-                const std::vector<int>& piece_of, int ranks) {
-  Needs needed(static_cast<std::size_t>(ranks), std::vector<char>(piece_of.size(), 0));
-  for (std::size_t query = 0; query < piece_of.size(); ++query) {
-    const int rank = pieces[static_cast<std::size_t>(piece_of[query])].owner;
-    for (const std::int64_t key : pattern.key_blocks(static_cast<std::int64_t>(query))) {
+                const std::vector<int>& piece_of, const Partition& partition) {
+  Needs needed(static_cast<std::size_t>(partition.ranks()), std::vector<char>(piece_of.size(), 0));
+  for (std::int64_t query = partition.first_block(); query < partition.end_block(); ++query) {
+    const int rank =
+        pieces[static_cast<std::size_t>(piece_of[static_cast<std::size_t>(query)])].owner;
+    for (const std::int64_t key : pattern.key_blocks(query)) {
+      if (key < partition.first_block()) break;  // descending: the rest is past as well
       const auto k = static_cast<std::size_t>(key);
       if (pieces[static_cast<std::size_t>(piece_of[k])].owner != rank) {
         needed[static_cast<std::size_t>(rank)][k] = 1;
@@ -88,8 +90,8 @@ std::int64_t ExchangePlan::received_blocks() const {
 
 ExchangePlan make_exchange_plan(const Pattern& pattern, const Partition& partition, int rank) {
   const std::vector<Partition::Piece> pieces = partition.pieces();
-  const std::vector<int> piece_of = piece_by_block(pieces, partition.blocks());
-  Needs needed = all_needs(pattern, pieces, piece_of, partition.ranks());
+  const std::vector<int> piece_of = piece_by_block(pieces, partition.end_block());
+  Needs needed = all_needs(pattern, pieces, piece_of, partition);
   ExchangePlan plan;
 
   // Sink blocks leave the shares. Queries behind a piece need all of its sink blocks.

@@ -1,7 +1,8 @@
 // Who sends which KV blocks to whom for one layer: a pure function of pattern and partition.
 //
 // Two kinds of traffic:
-// - *shares*: of each contiguous piece of another rank the blocks that the receiver's queries need, in
+// - *shares*: of each contiguous piece of another rank the blocks that the receiver's queries need,
+// in
 //   one go;
 // - the *sink*: blocks that every later rank needs travel down binomial trees instead, so that no
 //   owner has to send them P - 1 times.
@@ -36,22 +37,23 @@ struct Share {
 
 // One rank's place in the tree that spreads the sink blocks of one piece.
 struct SinkTree {
-  Share blocks;                // peer: the owner
-  int piece = 0;               // number of the piece, the same on every rank
-  int parent = -1;             // -1 at the owner
-  std::vector<int> children;   // in the order of sending
+  Share blocks;               // peer: the owner
+  int piece = 0;              // number of the piece, the same on every rank
+  int parent = -1;            // -1 at the owner
+  std::vector<int> children;  // in the order of sending
 };
 
 // One rank's part of the exchange of one layer.
 struct ExchangePlan {
-  std::vector<Share> receives;   // by descending block: the order in which queries merge them
-  std::vector<Share> sends;      // by ascending peer, then as the peer receives them
-  std::vector<SinkTree> sinks;   // by descending first block; only trees that this rank is part of
+  std::vector<Share> receives;  // by descending block: the order in which queries merge them
+  std::vector<Share> sends;     // by ascending peer, then as the peer receives them
+  std::vector<SinkTree> sinks;  // by descending first block; only trees that this rank is part of
 
   std::int64_t received_blocks() const;
 };
 
-// Cost: O(blocks x out-degree), the same on every rank.
+// Blocks before partition.first_block() are not part of it. Cost: O(blocks x out-degree), the same
+// on every rank.
 ExchangePlan make_exchange_plan(const Pattern& pattern, const Partition& partition, int rank);
 
 }  // namespace powerprefill

@@ -27,4 +27,15 @@ struct BlockRange {
   bool operator==(const BlockRange&) const = default;
 };
 
+// Tokens [begin, end) of the prompt. A plain number of tokens n means [0, n).
+struct TokenRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  TokenRange() = default;
+  TokenRange(std::int64_t tokens) : end(tokens) {}  // NOLINT: implicit on purpose
+  TokenRange(std::int64_t first, std::int64_t past_last) : begin(first), end(past_last) {}
+  std::int64_t count() const { return end - begin; }
+  bool operator==(const TokenRange&) const = default;
+};
+
 }  // namespace powerprefill

@@ -1,4 +1,4 @@
-// The split of a prompt over ranks, as a value. Pure; no MPI.
+// The split of a prompt, or of one chunk of it, over ranks, as a value. Pure; no MPI.
 //
 // | from | to | call |
 // | --- | --- | --- |
@@ -17,24 +17,28 @@ namespace powerprefill {
 
 class Partition {
  public:
-  // Contiguous shares in rank order, as equal as possible: rank r owns blocks
-  // [r U / P, (r + 1) U / P) x unit_blocks of U units. Units keep rank boundaries at tile boundaries
-  // (see math/linear.hpp), which saves work but changes no result; with fewer than 4 units a rank
-  // the unit is one block. Ranks may own nothing when there are more ranks than blocks.
-  // @pre tokens >= 1, block >= 1, ranks >= 1, unit_blocks >= 1
-  static Partition contiguous(std::int64_t tokens, std::int64_t block, int ranks,
+  // Contiguous shares in rank order, as equal as possible: of the U units of unit_blocks blocks
+  // that hold tokens [begin, end), rank r owns [r U / P, (r + 1) U / P). Units keep rank boundaries
+  // at tile boundaries (see math/linear.hpp), which saves work but changes no result; with fewer
+  // than 4 units a rank the unit is one block. Ranks may own nothing when there are more ranks than
+  // blocks. Tokens before `begin` are the past: their blocks have no owner, except for those that
+  // share their block with `begin`.
+  // @pre 0 <= begin < end, block >= 1, ranks >= 1, unit_blocks >= 1
+  static Partition contiguous(TokenRange tokens, std::int64_t block, int ranks,
                               std::int64_t unit_blocks);
 
   // 2 P contiguous chunks; rank r owns chunk r and chunk 2 P - 1 - r, so that under full causal
   // attention every rank has the same work: an early chunk sees little, a late one much. Chunks are
   // cut like the shares of contiguous().
-  static Partition zigzag(std::int64_t tokens, std::int64_t block, int ranks,
+  static Partition zigzag(TokenRange tokens, std::int64_t block, int ranks,
                           std::int64_t unit_blocks);
 
-  std::int64_t tokens() const { return tokens_; }
+  TokenRange tokens() const { return tokens_; }
   std::int64_t block() const { return block_; }
   int ranks() const { return static_cast<int>(ranges_.size()); }
-  std::int64_t blocks() const;
+  // Blocks [first_block(), end_block()) have owners; all blocks before are the past.
+  std::int64_t first_block() const { return tokens_.begin / block_; }
+  std::int64_t end_block() const;
 
   int owner(GlobalBlock block) const;
   LocalBlock local(GlobalBlock block) const;
@@ -52,16 +56,18 @@ class Partition {
   std::int64_t tokens_of(int rank) const;
 
   std::int64_t first_token(GlobalBlock block) const { return block.value * block_; }
-  // One past the block's last token; the last block of the prompt may be short.
+  // One past the block's last token; the last block may be short.
   std::int64_t end_token(GlobalBlock block) const;
+  // The tokens of the block that are not past: none of them are missing but in the first block.
+  std::int64_t first_new_token(GlobalBlock block) const;
 
  private:
-  // Cuts the prompt into `pieces` contiguous pieces; owner_of(piece) tells whose they are.
+  // Cuts the tokens into `pieces` contiguous pieces; owner_of(piece) tells whose they are.
   template <typename OwnerOf>
-  static Partition cut(std::int64_t tokens, std::int64_t block, int ranks, std::int64_t unit_blocks,
+  static Partition cut(TokenRange tokens, std::int64_t block, int ranks, std::int64_t unit_blocks,
                        int pieces, const OwnerOf& owner_of);
 
-  std::int64_t tokens_ = 0;
+  TokenRange tokens_;
   std::int64_t block_ = 1;
   std::vector<std::vector<BlockRange>> ranges_;  // per rank
 };

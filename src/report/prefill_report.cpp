@@ -1,9 +1,9 @@
 #include "report/prefill_report.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace powerprefill {
@@ -32,7 +32,9 @@ Pick zone(const std::string& name) {
   return [name](const RankReport& rank) { return rank.zone_seconds.at(name); };
 }
 
-double rate(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
+double rate(double amount, double seconds) {
+  return seconds > 0 ? amount / seconds : 0;
+}
 
 // Useful GFLOP/s of all ranks, over the seconds of the slowest.
 double gemm_gflops(const PrefillReport& report) {
@@ -49,8 +51,8 @@ double attention_gflops(const PrefillReport& report) {
          1e-9;
 }
 
-// Peak resident bytes by node. Shared weights are counted once: what ranks hold in common is taken from
-// the rank with the largest resident size.
+// Peak resident bytes by node. Shared weights are counted once: what ranks hold in common is taken
+// from the rank with the largest resident size.
 std::vector<double> peak_by_node(const PrefillReport& report) {
   std::vector<double> peaks(static_cast<std::size_t>(report.nodes), 0.0);
   std::vector<bool> counted(peaks.size(), false);
@@ -78,10 +80,16 @@ std::string human_bytes(double bytes) {
 std::string to_table(const PrefillReport& report, const ReportContext& context) {
   std::string text = fmt::format(
       "{} tokens in {:.2f} s: {:.0f} tokens/s with {} rank{} x {} thread{}, attention {}\n",
-      report.tokens, report.wall_seconds,
-      rate(static_cast<double>(report.tokens), report.wall_seconds), report.ranks,
+      report.computed_tokens, report.wall_seconds,
+      rate(static_cast<double>(report.computed_tokens), report.wall_seconds), report.ranks,
       report.ranks == 1 ? "" : "s", report.per_rank.front().threads,
       report.per_rank.front().threads == 1 ? "" : "s", context.attention);
+  if (report.resumed_from > 0) {
+    text += fmt::format("  {} tokens were in the file already\n", report.resumed_from);
+  }
+  if (report.reused_tokens > 0) {
+    text += fmt::format("  {} tokens were copied from the other cache\n", report.reused_tokens);
+  }
   text += fmt::format("  {:<16}{:>10}{:>10}\n", "seconds in", "max", "mean");
   for (const auto& [name, seconds] : report.per_rank.front().zone_seconds) {
     if (largest(report, zone(name)) < 0.0005) continue;
@@ -105,7 +113,11 @@ std::string to_json(const PrefillReport& report, const ReportContext& context) {
   }
   nlohmann::ordered_json json = {
       {"tokens", report.tokens},
-      {"resumed_from", 0},
+      {"computed_tokens", report.computed_tokens},
+      {"resumed_from", report.resumed_from},
+      {"reused_tokens", report.reused_tokens},
+      {"chunk_tokens", report.chunk_tokens},
+      {"chunks", report.chunks},
       {"ranks", report.ranks},
       {"nodes", report.nodes},
       {"threads", report.per_rank.front().threads},
@@ -114,7 +126,7 @@ std::string to_json(const PrefillReport& report, const ReportContext& context) {
       {"kv_dtype", context.kv_dtype},
       {"numerics", report.numerics},
       {"wall_s", report.wall_seconds},
-      {"tokens_per_s", rate(static_cast<double>(report.tokens), report.wall_seconds)},
+      {"tokens_per_s", rate(static_cast<double>(report.computed_tokens), report.wall_seconds)},
       {"zones", zones},
       {"exchange_wait_s", largest(report, zone("exchange_wait"))},
       {"cache_bytes", report.cache_bytes},
@@ -132,6 +144,8 @@ std::string to_json(const PrefillReport& report, const ReportContext& context) {
                                 {"bytes_planned", rank.bytes_planned},
                                 {"peers", rank.peers},
                                 {"activation_bytes", rank.activation_bytes},
+                                {"planned_bytes", rank.planned_bytes},
+                                {"past_bytes_read", rank.past_bytes_read},
                                 {"pss_bytes", rank.pss_bytes},
                                 {"peak_rss_bytes", rank.peak_rss_bytes},
                                 {"zones", rank.zone_seconds}});

@@ -1,11 +1,10 @@
 #include "report/progress_display.hpp"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <string>
-
-#include <fmt/format.h>
 
 namespace powerprefill {
 
@@ -13,14 +12,19 @@ ProgressDisplay::ProgressDisplay(bool active) : active_(active), terminal_(isatt
 
 void ProgressDisplay::show(const Progress& progress) {
   if (!active_) return;
-  const bool last = progress.layer == progress.layers;
+  const bool last = progress.committed == progress.tokens;
   const double interval = terminal_ ? 0.1 : 10.0;  // seconds between two lines
   if (!last && last_shown_ >= 0 && progress.seconds - last_shown_ < interval) return;
   last_shown_ = progress.seconds;
-  const double share = static_cast<double>(progress.layer) / static_cast<double>(progress.layers);
-  const double left = progress.seconds / share - progress.seconds;
-  const std::string text = fmt::format("layer {}/{}  {:.1f} s, about {:.1f} s left", progress.layer,
-                                       progress.layers, progress.seconds, left);
+  const double in_chunk =
+      static_cast<double>(progress.layer) / static_cast<double>(progress.layers);
+  const double in_flight = static_cast<double>(progress.chunk_end - progress.committed) * in_chunk;
+  const double share =
+      (static_cast<double>(progress.committed) + in_flight) / static_cast<double>(progress.tokens);
+  const std::string text =
+      fmt::format("layer {}/{}, {}/{} tokens committed, {:.1f} s, about {:.1f} s left",
+                  progress.layer, progress.layers, progress.committed, progress.tokens,
+                  progress.seconds, progress.seconds_left);
   if (!terminal_) {
     fmt::print(stderr, "powerprefill: {}\n", text);
     return;

@@ -93,7 +93,7 @@ void run_layer(MpiChecks& checks, const Job& job, const Partition& partition,
   };
   if (job.late_rank == rank) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   exchange.start(local);
-  for (std::int64_t b = 0; b < partition.blocks(); ++b) {
+  for (std::int64_t b = 0; b < partition.end_block(); ++b) {
     const bool is_own = partition.owner(GlobalBlock{b}) == rank;
     checks.expect((exchange.find(b) != nullptr) == is_own, what(b, "is (not) there at the start"));
   }
@@ -290,7 +290,8 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
   exchange.start(local);
   attention.begin(pool, pattern);
   for (;;) {
-    attention.advance(pool, exchange, [&] { exchange.poll(); });
+    attention.advance(
+        pool, [&](std::int64_t b) { return exchange.find(b); }, [&] { exchange.poll(); });
     exchange.release_above(attention.highest_pending());
     if (attention.is_done()) break;
     if (!exchange.take_news()) exchange.wait_for_arrival();
@@ -330,9 +331,8 @@ void attention_is_the_same_on_any_number_of_ranks(MpiChecks& checks) {
         const auto& ranges = split.ranges_of(rank);
         const std::int64_t first =
             ranges.empty() ? 0 : split.first_token(ranges.front().first) * width;
-        const bool is_same =
-            together.empty() || std::memcmp(alone.data() + first, together.data(),
-                                            together.size() * sizeof(float)) == 0;
+        const bool is_same = together.empty() || std::memcmp(alone.data() + first, together.data(),
+                                                             together.size() * sizeof(float)) == 0;
         checks.expect(is_same, [&] {
           return fmt::format("{} {}: {} tokens: the bits differ from one rank's", spec.name,
                              name_of(dtype), tokens);

@@ -217,13 +217,25 @@ def end_ranks(job, patience):
     return left
 
 
+def launch(arguments, ranks):
+    """The command line of a run."""
+    command = [str(binary())] + [str(word) for word in arguments]
+    if ranks is None:
+        return command
+    return shlex.split(os.environ.get("MPIRUN", MPIRUN)) + ["-np", str(ranks)] + command
+
+
+def start(arguments, ranks=None, job=""):
+    """Starts a run and returns its Popen; the caller ends it. `job` names it for processes_of()."""
+    return subprocess.Popen(launch(arguments, ranks), stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            errors="replace", env={**os.environ, JOB: job}, start_new_session=True)
+
+
 def run(arguments, ranks=None, timeout=40, stdout=subprocess.PIPE):
     """Runs the binary with `arguments`, under mpirun if `ranks` are given; the output may go to an
     open file `stdout`. After `timeout` seconds the run is ended. Runs may overlap."""
-    command = [str(binary())] + [str(word) for word in arguments]
-    if ranks is not None:
-        launcher = shlex.split(os.environ.get("MPIRUN", MPIRUN))
-        command = launcher + ["-np", str(ranks)] + command
+    command = launch(arguments, ranks)
     job = uuid.uuid4().hex
     begin = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout,

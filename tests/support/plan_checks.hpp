@@ -39,10 +39,10 @@ class Plans {
                              : Partition::contiguous(job.tokens, job.block, job.ranks, job.unit)),
         needed(static_cast<std::size_t>(job.ranks)) {
     for (int r = 0; r < job.ranks; ++r) of.push_back(make_exchange_plan(*pattern, partition, r));
-    for (std::int64_t b = 0; b < partition.blocks(); ++b) {
+    for (std::int64_t b = 0; b < partition.end_block(); ++b) {
       owner.push_back(partition.owner(GlobalBlock{b}));
     }
-    for (std::int64_t i = 0; i < partition.blocks(); ++i) {
+    for (std::int64_t i = 0; i < partition.end_block(); ++i) {
       const int rank = owner[static_cast<std::size_t>(i)];
       for (std::int64_t j = 0; j <= i; ++j) {
         if (owner[static_cast<std::size_t>(j)] == rank || !pattern->attends(i, j)) continue;
@@ -122,7 +122,7 @@ inline void expect_shares_match(const Plans& plans) {
       ASSERT_TRUE(is_within_one_piece(plans.partition, share, r));
       sent[{r, std::exchange(share.peer, -1)}].push_back(std::move(share));
     }
-    std::int64_t last_lowest = plans.partition.blocks();
+    std::int64_t last_lowest = plans.partition.end_block();
     for (Share share : plans.plan(r).receives) {
       ASSERT_LE(share.ranges.front().end(), last_lowest) << "rank " << r;
       last_lowest = share.lowest();
@@ -138,7 +138,7 @@ inline void expect_trees_match(const Plans& plans) {
   const auto pieces = plans.partition.pieces();
   std::map<int, std::map<int, SinkTree>> trees;  // by piece, then by member
   for (int r = 0; r < ranks; ++r) {
-    std::int64_t last_first = plans.partition.blocks();
+    std::int64_t last_first = plans.partition.end_block();
     for (const SinkTree& tree : plans.plan(r).sinks) {
       ASSERT_EQ(tree.blocks.ranges.size(), 1U);
       ASSERT_LT(tree.blocks.ranges.front().first.value, last_first);

@@ -63,7 +63,7 @@ TEST(Balance, IsThatOfTheExchangePlans) {
         EXPECT_EQ(balance.received[r], plan.received_blocks()) << name;
         EXPECT_EQ(balance.partners[r], static_cast<std::int64_t>(partners.size())) << name;
       }
-      for (std::int64_t i = 0; i < partition.blocks(); ++i) {
+      for (std::int64_t i = 0; i < partition.end_block(); ++i) {
         for (std::int64_t j = 0; j <= i; ++j) pairs += pattern->attends(i, j) ? 1 : 0;
       }
       EXPECT_EQ(std::accumulate(balance.pairs.begin(), balance.pairs.end(), std::int64_t{0}), pairs)

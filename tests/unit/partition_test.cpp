@@ -12,10 +12,10 @@ namespace powerprefill {
 namespace {
 
 void expect_sound(const Partition& p, std::int64_t tokens, std::int64_t block, int ranks) {
-  ASSERT_EQ(p.tokens(), tokens);
+  ASSERT_EQ(p.tokens().end, tokens);
   ASSERT_EQ(p.block(), block);
   ASSERT_EQ(p.ranks(), ranks);
-  ASSERT_EQ(p.blocks(), (tokens + block - 1) / block);
+  ASSERT_EQ(p.end_block(), (tokens + block - 1) / block);
   std::int64_t next = 0;  // blocks ascend over ranks and ranges, without gap or overlap
   std::int64_t tokens_seen = 0;
   for (int r = 0; r < ranks; ++r) {
@@ -35,7 +35,7 @@ void expect_sound(const Partition& p, std::int64_t tokens, std::int64_t block, i
     ASSERT_EQ(p.blocks_of(r), local);
     tokens_seen += p.tokens_of(r);
   }
-  ASSERT_EQ(next, p.blocks());
+  ASSERT_EQ(next, p.end_block());
   ASSERT_EQ(tokens_seen, tokens);
 }
 
@@ -108,7 +108,7 @@ TEST(Partition, TokensBeyond2To33) {
   for (const int ranks : {1, 3, 8, 13}) {
     for (const std::int64_t unit : {1, 16}) {
       const Partition p = Partition::contiguous(tokens, 256, ranks, unit);
-      ASSERT_EQ(p.blocks(), blocks);
+      ASSERT_EQ(p.end_block(), blocks);
       std::int64_t next = 0;
       std::int64_t seen = 0;
       for (int r = 0; r < ranks; ++r) {
@@ -148,10 +148,10 @@ TEST(Partition, BufferSizesBeyond2To33) {
 
 // Every block is owned once, in at most two ascending ranges of a rank; local blocks count on.
 void expect_zigzag_sound(const Partition& p, std::int64_t tokens, std::int64_t block, int ranks) {
-  ASSERT_EQ(p.tokens(), tokens);
+  ASSERT_EQ(p.tokens().end, tokens);
   ASSERT_EQ(p.ranks(), ranks);
-  ASSERT_EQ(p.blocks(), (tokens + block - 1) / block);
-  std::vector<int> owner(static_cast<std::size_t>(p.blocks()), -1);
+  ASSERT_EQ(p.end_block(), (tokens + block - 1) / block);
+  std::vector<int> owner(static_cast<std::size_t>(p.end_block()), -1);
   std::int64_t tokens_seen = 0;
   for (int r = 0; r < ranks; ++r) {
     std::int64_t local = 0;
@@ -188,7 +188,7 @@ void expect_zigzag_sound(const Partition& p, std::int64_t tokens, std::int64_t b
       ASSERT_LT(chunk, 2 * ranks);
     } while (std::min(chunk, 2 * ranks - 1 - chunk) != piece.owner);
   }
-  ASSERT_EQ(next, p.blocks());
+  ASSERT_EQ(next, p.end_block());
 }
 
 TEST(Zigzag, EveryBlockIsOwnedOnce) {

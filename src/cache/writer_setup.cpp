@@ -1,0 +1,248 @@
+// How a CacheWriter comes to its file: a new one, one with a copied prefix, or one that goes on.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/checked.hpp"
+#include "base/files.hpp"
+#include "cache/attributes.hpp"
+#include "cache/file_lock.hpp"
+#include "cache/writer_state.hpp"
+
+namespace powerprefill {
+
+namespace {
+
+// Upper bound of the file's length, generous to HDF5's own structure.
+std::int64_t largest_file(const CacheHeader& header) {
+  constexpr std::int64_t structure = std::int64_t{1} << 20;
+  constexpr std::int64_t each_dataset = std::int64_t{16} << 10;
+  std::int64_t bytes = structure;
+  for (const hdf5::DatasetSpec& spec : datasets_of(header)) bytes += spec.bytes() + each_dataset;
+  return bytes;
+}
+
+// Makes HDF5's structure in `image`, an empty file that stays sparse and loses its name here, and
+// returns the offsets of datasets_of(header).
+std::vector<std::int64_t> make_structure(const FileHandle& image, const CacheHeader& header) {
+  struct Unlink {  // HDF5 and `image` keep it open
+    const std::filesystem::path& path;
+    ~Unlink() { ::unlink(path.c_str()); }
+  };
+  hdf5::File file = [&] {
+    const Unlink after_opening{image.path()};
+    return hdf5::File::create(image.path());
+  }();
+  if (header.dtype == DType::bf16) file.name_type("/bfloat16", hdf5::Element::bf16);
+  write_attributes(file, header);
+  std::vector<std::int64_t> offsets;
+  for (const hdf5::DatasetSpec& spec : datasets_of(header)) {
+    offsets.push_back(file.make_dataset(spec));
+  }
+  file.finish();
+  return offsets;
+}
+
+void require_equal_headers(const mpi::Communicator& comm, const CacheHeader& header) {
+  const auto hash = static_cast<std::int64_t>(header_hash(header));
+  if (comm.min(hash) != comm.max(hash)) {
+    throw Error::agreed(ErrorCode::internal, "the ranks describe different cache files", 0);
+  }
+}
+
+// The prefix that a new file begins with is checked by whoever decides on it; this guards the copy.
+void require_copyable(const CacheHeader& header, const CachePrefix& prefix) {
+  if (prefix.source == nullptr) return;
+  const CacheHeader& from = prefix.source->header();
+  const bool same_rows = from.block_tokens == header.block_tokens &&
+                         from.num_layers == header.num_layers &&
+                         from.row_bytes() == header.row_bytes() && from.dtype == header.dtype &&
+                         from.hidden == header.hidden && from.saves_hidden == header.saves_hidden;
+  const bool whole =
+      prefix.tokens % header.block_tokens == 0 || prefix.tokens == prefix.source->tokens();
+  if (same_rows && whole && prefix.tokens <= std::min(prefix.source->tokens(), header.capacity)) {
+    return;
+  }
+  throw Error(ErrorCode::internal,
+              fmt::format("cannot begin a cache file with {} tokens of another of {}",
+                          prefix.tokens, prefix.source->tokens()));
+}
+
+}  // namespace
+
+void CacheWriter::State::build(const std::filesystem::path& path,
+                               std::optional<PendingFile>& pending) {
+  comm.agree([&] {
+    if (pending) pending->require_space(largest_file(header));
+  });
+  header.generation = pending ? pending->generation() : 0;
+  comm.broadcast_value(header.generation, 0);
+  require_equal_headers(comm, header);
+
+  const std::filesystem::path temporary =
+      comm.broadcast_string(pending ? pending->temporary().string() : "", 0);
+  const std::filesystem::path probe =
+      comm.broadcast_string(pending ? pending->probe().string() : "", 0);
+  const std::string probe_text = comm.broadcast_string(pending ? pending->probe_text() : "", 0);
+  comm.agree([&] { require_shared_folder(probe, probe_text); });
+
+  std::vector<std::int64_t> offsets(datasets_of(header).size());
+  comm.agree([&] {
+    if (!pending) return;
+    const FileHandle image = pending->structure_image();
+    offsets = make_structure(image, header);
+    pending->copy_structure(image);
+  });
+  comm.broadcast(std::as_writable_bytes(std::span(offsets)), 0);
+  layout = CacheLayout(header, std::move(offsets));
+
+  std::uint64_t inode = 0;
+  comm.agree([&] {
+    if (!pending) return;
+    pending->reserve();
+    inode = pending->inode();
+    file = pending->descriptor();
+    table.emplace(header);
+  });
+  comm.broadcast_value(inode, 0);
+  // Before the new name exists, so that a file that is replaced is lost only to a complete one.
+  comm.agree([&] {
+    if (!comm.is_root()) file = open_shared_file(temporary, inode, path);
+    rows.emplace(file);
+  });
+}
+
+// The ranks share the columns.
+void CacheWriter::State::copy_prefix(const CachePrefix& prefix) {
+  if (prefix.source == nullptr) return;
+  comm.agree([&] {
+    for (std::int64_t c = comm.rank(); c < prefix.source->columns(); c += comm.size()) {
+      prefix.source->copy_rows(c, prefix.tokens, file, layout.column_rows(c, 0));
+    }
+    if (comm.is_root()) enter_checksums(*prefix.source, prefix.tokens);
+  });
+}
+
+void CacheWriter::State::enter_checksums(const CacheReader& source, std::int64_t tokens) {
+  const std::int64_t blocks = ceil_div(tokens, header.block_tokens);
+  if (blocks == 0) return;
+  for (std::int64_t column = 0; column < source.columns(); ++column) {
+    ChecksumRun run = {.column = column,
+                       .first_block = 0,
+                       .last_rows = tokens - (blocks - 1) * header.block_tokens,
+                       .sums = {}};
+    for (std::int64_t b = 0; b < blocks; ++b) run.sums.push_back(source.checksum(column, b));
+    table->enter(run);
+  }
+}
+
+void CacheWriter::State::publish(std::optional<PendingFile>& pending) {
+  comm.agree([&] {
+    if (!pending) return;
+    pending->publish();
+    warnings = pending->warnings();
+  });
+}
+
+CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesystem::path& path,
+                                const CacheHeader& header, bool force, const CachePrefix& prefix) {
+  auto state = std::make_unique<State>(comm);
+  state->header = header;
+  std::optional<PendingFile> pending;  // rank 0
+  comm.agree([&] {
+    const std::string problem = problem_of(header);
+    if (!problem.empty()) throw Error(ErrorCode::internal, "cannot make a cache file: " + problem);
+    require_copyable(header, prefix);
+    if (comm.is_root()) pending.emplace(path, force);
+  });
+  state->build(path, pending);
+  state->copy_prefix(prefix);
+  state->publish(pending);
+  return CacheWriter(std::move(state));
+}
+
+namespace {
+
+std::int64_t grown_capacity(const CacheHeader& header, std::int64_t needed) {
+  return round_up(std::max(needed, header.capacity + header.capacity / 2), header.block_tokens);
+}
+
+// Locks the file that `path` names.
+FileHandle lock_existing(const std::filesystem::path& path) {
+  FileHandle file = FileHandle::open(path, O_RDWR, ErrorCode::storage);
+  struct stat named {};
+  struct stat ours {};
+  if (try_lock(file) == LockResult::busy || ::stat(path.c_str(), &named) != 0 ||
+      ::fstat(file.fd(), &ours) != 0 || named.st_ino != ours.st_ino) {
+    throw Error(ErrorCode::cache,
+                fmt::format("{} is in use by another writer; wait for it to end", path.string()));
+  }
+  return file;
+}
+
+}  // namespace
+
+CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesystem::path& path,
+                              std::int64_t capacity) {
+  auto state = std::make_unique<State>(comm);
+  std::optional<CacheReader> reader;   // opened under the lock
+  std::optional<PendingFile> pending;  // rank 0, of a larger file
+  std::int64_t room = 0;               // 0: enough
+  std::uint64_t inode = 0;
+  comm.agree([&] {
+    if (!comm.is_root()) return;
+    const CacheHeader header = CacheReader::open(path).header();
+    if (header.capacity < capacity) {
+      pending.emplace(path, true);
+      room = grown_capacity(header, capacity);
+      return;
+    }
+    state->file = lock_existing(path);
+    struct stat status {};
+    if (::fstat(state->file.fd(), &status) == 0) inode = status.st_ino;
+  });
+  comm.broadcast_value(room, 0);
+  comm.broadcast_value(inode, 0);
+  comm.agree([&] {
+    if (!comm.is_root() && room == 0) state->file = open_shared_file(path, inode, path);
+    reader = CacheReader::open(path);
+  });
+  state->header = reader->header();
+  state->sequence = reader->sequence();
+  if (room > 0) {
+    state->header.capacity = room;
+    state->build(path, pending);
+    const CachePrefix everything = {&*reader, reader->tokens()};
+    state->copy_prefix(everything);
+    state->decoded = reader->decoded();
+    state->commit(reader->tokens(),
+                  {.tokens = reader->token_ids(),
+                   .decoded = {},
+                   .logits = reader->logits(),
+                   .hidden = reader->hidden()},
+                  RowOrigin::prefill);
+    state->publish(pending);
+    return CacheWriter(std::move(state));
+  }
+  comm.agree([&] {
+    state->layout = reader->layout();
+    state->committed = reader->tokens();
+    if (comm.is_root()) {
+      state->decoded = reader->decoded();
+      state->table.emplace(state->header);
+      state->enter_checksums(*reader, reader->tokens());
+    }
+    state->rows.emplace(state->file);
+  });
+  return CacheWriter(std::move(state));
+}
+
+}  // namespace powerprefill

@@ -1,0 +1,109 @@
+// One chunk of a prompt on all ranks: tokens [begin, end) through all layers, against their past.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/zones.hpp"
+#include "cache/reader.hpp"
+#include "engine/kv_exchange.hpp"
+#include "engine/layer_forward.hpp"
+#include "engine/layer_kv.hpp"
+#include "engine/loaded_model.hpp"
+#include "engine/past_stream.hpp"
+#include "mpi/communicator.hpp"
+#include "partition/partition.hpp"
+#include "powerprefill/pattern.hpp"
+
+namespace powerprefill {
+
+// The past that a rank reads ahead of its use, in bytes.
+inline constexpr std::int64_t kPastBudget = std::int64_t{96} << 20;
+
+// Whether a schedule takes the zigzag partition under --partition auto: it has a full layer.
+bool prefers_zigzag(const Schedule& schedule);
+
+// Prefill of one chunk. All of its calls are collective.
+//
+// The blocks of the chunk are split over the ranks and travel by MPI. Key blocks before the chunk
+// are read from the cache file below its last commit, each one checked. A chunk may begin within a
+// block: the rank that owns this block reads its earlier rows too.
+class Chunk {
+ public:
+  // What the chunks of a run have in common. All of it outlives the chunk.
+  struct Context {
+    const mpi::Communicator& world;
+    const LoadedModel& model;
+    const Schedule& schedule;
+    KvShape kv_shape;
+    bool zigzag;
+    ZoneSeconds& zones;
+  };
+  // Where the keys and values go.
+  struct Sink {
+    // Takes the layer's rows: those of each run of `rows` from its first block's first row on, end
+    // to end in `kv`. They may be read until wait() is called with the same `kv`.
+    std::function<void(std::int64_t layer, const LocalRows& rows, KvBlocks& kv)> take;
+    std::function<void(const KvBlocks& kv)> wait;
+    // Called after each layer; false drops the chunk. The same answer on every rank.
+    std::function<bool(std::int64_t layers_done)> goes_on;
+  };
+
+  // `tokens` is the prompt up to the end of the chunk, (end). `past` has at least `begin` tokens,
+  // and exactly as many when `begin` is not the first of a block; nullptr when begin is 0.
+  Chunk(const Context& context, std::span<const std::int32_t> tokens, std::int64_t begin,
+        const CacheReader* past);
+
+  // Takes all layers. Returns false when the sink has dropped the chunk.
+  bool run(const Sink& sink);
+  // The final hidden state of the last token, (E), and the logits after it, (V), on every rank.
+  struct Last {
+    std::vector<float> hidden;
+    std::vector<float> logits;
+  };
+  Last last();
+  // Final hidden states of the tokens of this rank, each run from its first block's first row on,
+  // (rows, E).
+  AlignedBuffer<float> hidden_rows() const;
+
+  const Partition& partition() const { return partition_; }
+  const LayerForward& forward() const { return *forward_; }
+  std::int64_t bytes() const;  // of its buffers
+  std::int64_t bytes_received() const;
+  std::int64_t bytes_planned() const;
+  std::int64_t past_bytes_read() const { return past_stream_ ? past_stream_->bytes_read() : 0; }
+  std::vector<int> peers() const;  // ranks that shares come from, ascending
+
+ private:
+  // The exchange of the layers that share a pattern.
+  struct PatternExchange {
+    PatternSpec spec;
+    std::shared_ptr<const Pattern> pattern;
+    ExchangePlan plan;
+    std::unique_ptr<KvExchange> exchange;
+    std::vector<std::int64_t> past;  // blocks that this rank needs, descending
+    std::int64_t layers = 0;         // that have been exchanged
+  };
+
+  Partition make_partition(std::int64_t begin) const;
+  void plan_patterns();
+  PatternExchange& exchange_of(std::int64_t layer);
+  void read_ahead(std::int64_t layer);
+  void read_first_block(std::int64_t layer, KvBlocks& kv);
+
+  Context context_;
+  std::span<const std::int32_t> tokens_;
+  const CacheReader* past_;
+  Partition partition_;
+  std::vector<PatternExchange> patterns_;
+  std::optional<LayerForward> forward_;
+  KvBlocks kv_[2];  // layers in turn: one is computed while the other is written
+  std::optional<PastStream> past_stream_;
+};
+
+}  // namespace powerprefill

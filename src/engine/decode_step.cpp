@@ -1,0 +1,150 @@
+// One decoded token through all layers.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/checked.hpp"
+#include "engine/decoder_state.hpp"
+#include "engine/row_parallel.hpp"
+#include "math/convert.hpp"
+#include "math/row_ops.hpp"
+
+namespace powerprefill {
+
+void Decoder::State::step(std::int32_t token) {
+  const ModelConfig& c = model.config;
+  require_known(token);
+  std::copy_n(model.weights.embedding().data() + token * c.hidden, c.hidden, hidden.data());
+  const RopeTable rope(*model.pool, frequencies.inv_freq, frequencies.attention_scaling, tokens, 1);
+  for (std::int64_t layer = 0; layer < c.layers; ++layer) {
+    attention(layer, rope);
+    feed_forward(layer);
+  }
+  ++tokens;
+  ids.push_back(token);
+  rms_norm(hidden.data(), model.weights.final_norm().data(), c.norm_epsilon, c.hidden,
+           normed.data());
+  last_hidden = normed;
+  if (writer && world.is_root() && past->reader().header().saves_hidden) {
+    new_hidden.insert(new_hidden.end(), normed.begin(), normed.end());
+  }
+  apply_linear_row_split(world, *model.pool,
+                         {model.weights.output_head(), {}, c.hidden, c.vocabulary}, normed.data(),
+                         logits);
+}
+
+// Every rank computes the query heads of its own key/value heads, with their keys and values.
+void Decoder::State::attention(std::int64_t layer, const RopeTable& rope) {
+  const ModelConfig& c = model.config;
+  const LayerWeights& weights = model.weights.layer(layer);
+  const std::int64_t d = c.head_dim;
+  const std::int64_t group = c.heads / c.kv_heads;
+  const OutputRange mine = part_of(c.kv_heads, world.rank(), world.size());
+  rms_norm(hidden.data(), weights.input_norm.data(), c.norm_epsilon, c.hidden, normed.data());
+  const Linear linear = {weights.qkv, weights.qkv_bias, c.hidden, (c.heads + 2 * c.kv_heads) * d};
+  const std::int64_t key_at = c.heads;
+  const std::int64_t value_at = c.heads + c.kv_heads;
+  apply_linear_row(*model.pool, linear, normed.data(), mine.begin * group * d, mine.end * group * d,
+                   projected.data());
+  for (const std::int64_t at : {key_at, value_at}) {
+    apply_linear_row(*model.pool, linear, normed.data(), (at + mine.begin) * d, (at + mine.end) * d,
+                     projected.data());
+  }
+  const auto turn = [&](std::int64_t head, std::span<const float> norm) {
+    float* x = projected.data() + head * d;
+    if (!norm.empty()) rms_norm(x, norm.data(), c.norm_epsilon, d, x);
+    rotate_pairs(x, rope.cosine(tokens), rope.sine(tokens), d, x);
+  };
+  for (std::int64_t h = mine.begin * group; h < mine.end * group; ++h) turn(h, weights.q_norm);
+  for (std::int64_t g = mine.begin; g < mine.end; ++g) turn(key_at + g, weights.k_norm);
+
+  // Rows of other ranks' heads stay zero here; they are never read.
+  const KvShape& shape = past->shape();
+  std::vector<std::byte> key(static_cast<std::size_t>(shape.row_bytes()));
+  std::vector<std::byte> value(key.size());
+  const auto width = static_cast<std::size_t>(c.kv_heads * d);
+  const bool finite = round_to(shape.dtype, {projected.data() + key_at * d, width}, key.data()) &&
+                      round_to(shape.dtype, {projected.data() + value_at * d, width}, value.data());
+  if (!finite) {
+    throw Error(ErrorCode::input,
+                fmt::format("layer {}: a key or value of token {} cannot be stored as {}; prefill "
+                            "again with --kv-dtype bf16 or f32",
+                            layer, tokens, name_of(shape.dtype)));
+  }
+  past->append(layer, key, value);
+  past->begin_layer();
+  const std::int64_t query_block = tokens / shape.block;
+  for (const std::int64_t b : patterns[static_cast<std::size_t>(layer)]->key_blocks(query_block)) {
+    if (b * shape.block < past->file_tokens()) past->load(layer, b);
+  }
+  model.pool->run((mine.end - mine.begin) * group,
+                  [&](std::int64_t task, int) { attend_head(layer, mine.begin * group + task); });
+  gather_parts(world, c.kv_heads, group * d, attended);
+  residual({weights.attention_out, {}, c.heads * d, c.hidden}, attended.data());
+}
+
+void Decoder::State::attend_head(std::int64_t layer, std::int64_t head) {
+  const ModelConfig& c = model.config;
+  const KvShape& shape = past->shape();
+  const std::int64_t d = c.head_dim;
+  const auto element = static_cast<std::int64_t>(bytes_of(shape.dtype));
+  const std::int64_t head_bytes = head / (c.heads / c.kv_heads) * d * element;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+  const float* query = projected.data() + head * d;
+  float* out = attended.data() + head * d;
+  std::fill_n(out, d, 0.0F);
+  float maximum = -std::numeric_limits<float>::infinity();
+  float sum = 0;
+  std::vector<float> scores(static_cast<std::size_t>(shape.block));
+  std::vector<float> row(static_cast<std::size_t>(d));
+  for (const std::int64_t b :
+       patterns[static_cast<std::size_t>(layer)]->key_blocks(tokens / shape.block)) {
+    const std::int64_t first = b * shape.block;
+    const std::int64_t count = std::min(shape.block, tokens + 1 - first);
+    const std::int64_t in_file = std::clamp<std::int64_t>(past->file_tokens() - first, 0, count);
+    const KvBlockView file = in_file > 0 ? past->file_block(layer, b) : KvBlockView{};
+    const auto visit = [&](bool values, const auto& use) {
+      for (std::int64_t t = 0; t < count; ++t) {
+        const KvBlockView view =
+            t < in_file
+                ? KvBlockView{file.key + t * shape.row_bytes(), file.value + t * shape.row_bytes()}
+                : past->new_row(layer, first + t - past->file_tokens());
+        widen(shape.dtype, (values ? view.value : view.key) + head_bytes, row);
+        use(t);
+      }
+    };
+    visit(false, [&](std::int64_t t) {
+      scores[static_cast<std::size_t>(t)] = scale * dot(query, row.data(), d);
+    });
+    merge_softmax_row(scores.data(), count, count, maximum, sum, out, d);
+    visit(true, [&](std::int64_t t) {
+      add_scaled(out, row.data(), scores[static_cast<std::size_t>(t)], d);
+    });
+  }
+  for (std::int64_t i = 0; i < d; ++i) out[i] /= sum;
+}
+
+void Decoder::State::feed_forward(std::int64_t layer) {
+  const ModelConfig& c = model.config;
+  const LayerWeights& weights = model.weights.layer(layer);
+  const std::int64_t f = c.feed_forward;
+  rms_norm(hidden.data(), weights.post_norm.data(), c.norm_epsilon, c.hidden, normed.data());
+  const OutputRange mine = part_of(f, world.rank(), world.size());
+  const Linear linear = {weights.gate_up, {}, c.hidden, 2 * f};
+  apply_linear_row(*model.pool, linear, normed.data(), mine.begin, mine.end, gate_up.data());
+  apply_linear_row(*model.pool, linear, normed.data(), f + mine.begin, f + mine.end,
+                   gate_up.data());
+  silu_multiply(gate_up.data() + mine.begin, gate_up.data() + f + mine.begin,
+                mine.end - mine.begin);
+  gather_parts(world, f, 1, std::span(gate_up).first(static_cast<std::size_t>(f)));
+  residual({weights.down, {}, f, c.hidden}, gate_up.data());
+}
+
+void Decoder::State::residual(const Linear& linear, const float* x) {
+  apply_linear_row_split(world, *model.pool, linear, x, update);
+  add(hidden.data(), update.data(), model.config.hidden);
+}
+
+}  // namespace powerprefill

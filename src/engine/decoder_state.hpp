@@ -1,0 +1,64 @@
+// What a Decoder holds; shared by the files that implement it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "cache/writer.hpp"
+#include "engine/chunk.hpp"
+#include "engine/loaded_model.hpp"
+#include "engine/past_blocks.hpp"
+#include "math/linear.hpp"
+#include "math/rope.hpp"
+#include "model/rope_frequencies.hpp"
+#include "mpi/communicator.hpp"
+#include "powerprefill/decode.hpp"
+#include "powerprefill/pattern.hpp"
+
+namespace powerprefill {
+
+struct Decoder::State {
+  explicit State(mpi::Communicator& job) : world(job) {}
+
+  mpi::Communicator& world;
+  std::filesystem::path path;
+  LoadedModel model;
+  Schedule schedule;
+  std::optional<PastBlocks> past;
+  std::optional<CacheWriter> writer;                     // with append
+  std::vector<std::shared_ptr<const Pattern>> patterns;  // by layer
+  RopeFrequencies frequencies;
+  double load_seconds = 0;
+  std::int64_t tokens = 0;
+  std::vector<std::int32_t> ids;  // (tokens)
+  std::vector<float> logits;
+  std::vector<float> last_hidden;  // (E), after the final norm
+  std::vector<float>
+      new_hidden;             // (rows since the last commit, E); rank 0 of a file that saves them
+  std::vector<float> hidden;  // (E)
+  std::vector<float> normed;  // (E)
+  std::vector<float> update;  // (E)
+  std::vector<float> projected;  // ((H + 2 G) D), own heads only
+  std::vector<float> attended;   // (H D)
+  std::vector<float> gate_up;    // (2 F)
+
+  void open(bool append, bool allow_mixed);
+  void step(std::int32_t token);
+  void attention(std::int64_t layer, const RopeTable& rope);
+  void attend_head(std::int64_t layer, std::int64_t head);
+  void feed_forward(std::int64_t layer);
+  void residual(const Linear& linear, const float* x);
+  std::int64_t fed() const { return tokens - past->file_tokens(); }  // since the last commit
+  void require_known(std::int32_t token) const;
+  void extend_file(std::span<const std::int32_t> more);
+  void extend_memory(std::span<const std::int32_t> more);
+  void run_chunk(Chunk& chunk, const Chunk::Sink& sink);
+  void reopen();
+  void make_room();
+};
+
+}  // namespace powerprefill

@@ -1,0 +1,82 @@
+// What a prefill tells about itself: progress, and the report at the end.
+#include <algorithm>
+#include <filesystem>
+
+#include "base/process_memory.hpp"
+#include "engine/prefill_job.hpp"
+#include "engine/rank_reports.hpp"
+
+namespace powerprefill {
+
+void PrefillJob::show_progress(std::int64_t layers_done) const {
+  if (!options_.progress) return;
+  const std::int64_t layers = model_.config.layers;
+  const std::int64_t chunk_begin = chunk_ ? chunk_->partition().tokens().begin : done_;
+  const std::int64_t chunk_end = chunk_ ? chunk_->partition().tokens().end : done_;
+  const std::int64_t first = std::max(report_.resumed_from, report_.reused_tokens);
+  const double share = static_cast<double>(layers_done) / static_cast<double>(layers);
+  const double tokens = static_cast<double>(chunk_begin - first) +
+                        share * static_cast<double>(chunk_end - chunk_begin);
+  const double seconds = seconds_now() - begin_;
+  options_.progress(
+      {.layer = layers_done,
+       .layers = layers,
+       .committed = done_,
+       .chunk_end = chunk_end,
+       .tokens = prompt_tokens(),
+       .seconds = seconds,
+       .seconds_left = seconds / tokens * static_cast<double>(prompt_tokens() - first) - seconds});
+}
+
+// Adds what the chunk did to the account of this rank.
+void PrefillJob::count_chunk() {
+  const std::int64_t tokens = chunk_->forward().local().tokens();
+  const BlockAttention& attention = chunk_->forward().attention();
+  mine_.tokens += tokens;
+  mine_.activation_bytes = std::max(
+      mine_.activation_bytes, chunk_->bytes() + static_cast<std::int64_t>(hidden_rows_.bytes()));
+  mine_.planned_bytes = std::max(
+      mine_.planned_bytes,
+      rank_memory(model_.config, kv_shape_, chunk_shape(chunk_->partition().tokens().count()))
+          .total());
+  mine_.bytes_received += chunk_->bytes_received();
+  mine_.bytes_planned += chunk_->bytes_planned();
+  mine_.past_bytes_read += chunk_->past_bytes_read();
+  mine_.peers = std::max(mine_.peers, static_cast<std::int64_t>(chunk_->peers().size()));
+  mine_.pairs += attention.pairs();
+  const ModelConfig& c = model_.config;
+  mine_.attention_flops += 4.0 * static_cast<double>(attention.token_pairs()) *
+                           static_cast<double>(c.heads * c.head_dim);
+}
+
+void PrefillJob::finish_report() {
+  const ModelConfig& c = model_.config;
+  report_.wall_seconds = world_.max(seconds_now() - begin_);
+  report_.tokens = prompt_tokens();
+  report_.computed_tokens = computed_;
+  report_.ranks = world_.size();
+  report_.nodes = model_.nodes;
+  report_.numerics = model_.numerics;
+  report_.weights_bytes = model_.weights.bytes();
+  report_.weights_location = model_.weights.location();
+  std::error_code error;
+  report_.cache_bytes = static_cast<std::int64_t>(std::filesystem::file_size(options_.out, error));
+  mine_.threads = model_.pool->threads();
+  mine_.node = model_.node;
+  for (std::size_t z = 0; z < kZones; ++z) {
+    mine_.zone_seconds[std::string(name_of(static_cast<Zone>(z)))] = zones_[z];
+  }
+  const double layer_weights =
+      static_cast<double>(c.hidden) *
+          static_cast<double>((2 * c.heads + 2 * c.kv_heads) * c.head_dim) +
+      3.0 * static_cast<double>(c.hidden) * static_cast<double>(c.feed_forward);
+  mine_.gemm_flops =
+      2.0 * layer_weights * static_cast<double>(c.layers) * static_cast<double>(mine_.tokens);
+  mine_.cache_write_seconds = writer_->write_seconds();
+  mine_.peak_rss_bytes = peak_resident_bytes();
+  mine_.pss_bytes = proportional_set_bytes();
+  world_.barrier();  // nobody gives shared memory back while others count their part of it
+  report_.per_rank = gather_reports(world_, mine_);
+}
+
+}  // namespace powerprefill

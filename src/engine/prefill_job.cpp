@@ -1,0 +1,143 @@
+#include "engine/prefill_job.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/checked.hpp"
+#include "engine/file_sink.hpp"
+#include "mpi/shared_memory.hpp"
+
+namespace powerprefill {
+
+namespace {
+
+// Of the memory that is left when the weights are loaded, for the buffers of the ranks.
+constexpr double kMemoryShare = 0.6;
+
+}  // namespace
+
+PrefillReport PrefillJob::run() {
+  world_.agree([&] { check_options(); });
+  {
+    const ZoneTimer timer(zones_, Zone::load_weights);
+    model_ = load_model(world_, options_.model);
+  }
+  world_.agree([&] { check_tokens(); });
+  kv_shape_ = {options_.schedule.block, model_.config.kv_heads, model_.config.head_dim,
+               *dtype_from_name(options_.kv_dtype)};
+  choose_chunk();
+  {
+    const ZoneTimer timer(zones_, Zone::create_cache);
+    open_cache();
+  }
+  world_.barrier();
+  begin_ = seconds_now();
+  const std::int64_t first = done_;
+  while (done_ < prompt_tokens()) {
+    // Chunks end at blocks, whatever token the first begins with.
+    const std::int64_t end = (done_ + report_.chunk_tokens) / kv_shape_.block * kv_shape_.block;
+    if (!run_chunk(std::min(end, prompt_tokens()))) stop();
+    commit_chunk();
+    if (done_ < prompt_tokens() && shall_stop()) stop();
+  }
+  computed_ = done_ - first;
+  finish_report();
+  return report_;
+}
+
+ChunkShape PrefillJob::chunk_shape(std::int64_t tokens) const {
+  return {.tokens = tokens,
+          .ranks = world_.size(),
+          .threads = model_.pool->threads(),
+          .zigzag = zigzag_,
+          .has_past = tokens < prompt_tokens(),
+          .saves_hidden = options_.save_hidden};
+}
+
+void PrefillJob::choose_chunk() {
+  zigzag_ = options_.partition == "zigzag" ||
+            (options_.partition == "auto" && prefers_zigzag(options_.schedule));
+  report_.chunk_tokens = round_up(options_.chunk_tokens, kv_shape_.block);
+  if (report_.chunk_tokens > 0) return;
+  const auto left = static_cast<double>(mpi::available_memory());
+  const auto budget = static_cast<std::int64_t>(kMemoryShare * left) / model_.node_ranks;
+  report_.chunk_tokens =
+      world_.min(default_chunk(model_.config, kv_shape_, chunk_shape(prompt_tokens()), budget));
+}
+
+bool PrefillJob::run_chunk(std::int64_t end) {
+  const Chunk::Context context = {.world = world_,
+                                  .model = model_,
+                                  .schedule = options_.schedule,
+                                  .kv_shape = kv_shape_,
+                                  .zigzag = zigzag_,
+                                  .zones = zones_};
+  world_.agree([&] {
+    chunk_.emplace(context, std::span(options_.tokens).first(static_cast<std::size_t>(end)), done_,
+                   past_ ? &*past_ : nullptr);
+  });
+  chunk_begin_ = seconds_now();
+  FileSink sink(*writer_);
+  if (!chunk_->run(sink.sink([this](std::int64_t layers) { return goes_on(layers); })))
+    return false;
+  if (options_.save_hidden) {
+    hidden_rows_ = chunk_->hidden_rows();
+    sink.write_hidden(chunk_->forward().local(), hidden_rows_.span());
+  }
+  return true;
+}
+
+// Makes the chunk count, and prepares its being the past of the next.
+void PrefillJob::commit_chunk() {
+  const Chunk::Last last = chunk_->last();
+  done_ = chunk_->partition().tokens().end;
+  {
+    const ZoneTimer timer(zones_, Zone::commit);
+    writer_->commit(done_, std::span(options_.tokens).first(static_cast<std::size_t>(done_)),
+                    last.logits, last.hidden);
+  }
+  ++report_.chunks;
+  count_chunk();
+  chunk_.reset();
+  hidden_rows_ = {};
+  past_.reset();
+  show_progress(model_.config.layers);
+  if (done_ == prompt_tokens()) return;
+  // A descriptor from after the commit sees what other nodes have written.
+  world_.agree([&] { past_ = CacheReader::open(options_.out); });
+}
+
+// Asks all ranks whether to stop, without waiting: the answer is that to the layer before.
+bool PrefillJob::goes_on(std::int64_t layers_done) {
+  if (vote_.is_open()) verdict_ = std::max(verdict_, static_cast<StopVote>(vote_.result()));
+  const std::int64_t layers = model_.config.layers;
+  if (layers_done < layers) show_progress(layers_done);
+  if (verdict_ == drop_chunk) return false;
+  if (layers_done == layers) return true;
+  StopVote mine = go_on;
+  if (verdict_ == go_on && options_.should_stop && options_.should_stop()) {
+    const double seconds = seconds_now() - chunk_begin_;
+    const double left =
+        seconds / static_cast<double>(layers_done) * static_cast<double>(layers - layers_done);
+    mine = left <= options_.stop_patience ? finish_chunk : drop_chunk;
+  }
+  vote_.start(mine);
+  return true;
+}
+
+// Between chunks.
+bool PrefillJob::shall_stop() const {
+  const bool mine = verdict_ != go_on || (options_.should_stop && options_.should_stop());
+  return world_.max(std::int64_t{mine ? 1 : 0}) == 1;
+}
+
+void PrefillJob::stop() const {
+  throw Error::agreed(ErrorCode::interrupted,
+                      fmt::format("stopped by a signal with {} of {} tokens committed to {}; the "
+                                  "same command with --resume goes on from there",
+                                  writer_->committed(), prompt_tokens(), options_.out.string()),
+                      -1);
+}
+
+}  // namespace powerprefill

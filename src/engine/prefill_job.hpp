@@ -1,0 +1,68 @@
+// One prefill, from checked options to the last commit.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "base/zones.hpp"
+#include "cache/reader.hpp"
+#include "cache/writer.hpp"
+#include "engine/chunk.hpp"
+#include "engine/loaded_model.hpp"
+#include "engine/memory_plan.hpp"
+#include "mpi/communicator.hpp"
+#include "mpi/vote.hpp"
+#include "powerprefill/prefill.hpp"
+
+namespace powerprefill {
+
+class PrefillJob {
+ public:
+  PrefillJob(mpi::Communicator& world, const PrefillOptions& options)
+      : world_(world), options_(options), vote_(world) {}
+
+  PrefillReport run();
+
+ private:
+  // What a rank answers to the question whether to stop; the largest answer counts.
+  enum StopVote : std::int64_t { go_on = 0, finish_chunk = 1, drop_chunk = 2 };
+
+  void check_options();
+  void check_tokens() const;
+  void open_cache();
+  bool is_resumable() const;
+  void resume(const CacheHeader& header);
+  void create(CacheHeader header);
+  void choose_chunk();
+  bool run_chunk(std::int64_t end);
+  void commit_chunk();
+  bool goes_on(std::int64_t layers_done);
+  bool shall_stop() const;
+  void show_progress(std::int64_t layers_done) const;
+  [[noreturn]] void stop() const;
+  ChunkShape chunk_shape(std::int64_t tokens) const;
+  void count_chunk();
+  void finish_report();
+  std::int64_t prompt_tokens() const { return static_cast<std::int64_t>(options_.tokens.size()); }
+
+  mpi::Communicator& world_;
+  const PrefillOptions& options_;
+  LoadedModel model_;
+  KvShape kv_shape_{};
+  bool zigzag_ = false;
+  std::optional<CacheReader> past_;  // outlives chunk_
+  std::optional<Chunk> chunk_;
+  AlignedBuffer<float> hidden_rows_;
+  std::optional<CacheWriter> writer_;  // after the buffers that its thread reads
+  std::int64_t done_ = 0;              // tokens whose keys and values are in a file
+  mpi::Vote vote_;
+  StopVote verdict_ = go_on;
+  ZoneSeconds zones_{};
+  double begin_ = 0;
+  double chunk_begin_ = 0;
+  std::int64_t computed_ = 0;  // tokens
+  PrefillReport report_;
+  RankReport mine_;
+};
+
+}  // namespace powerprefill
