@@ -146,17 +146,19 @@ void values_fail(const Communicator& comm, const fs::path& folder) {
   constexpr int writes_of_a_commit = 7;  // 2 tables, tokens, decoded, logits, hidden, record
   for (int skip = 0; skip < writes_of_a_commit; ++skip) {
     CacheWriter writer = CacheWriter::create(comm, path, header, true);
-    write_tokens(comm, writer, 0, 64);
+    write_tokens(comm, writer, 0, 32);
+    write_rows(comm, writer, 32, 64);
     pwrite_fault.skip = skip;
     pwrite_fault.error = comm.is_root() ? EIO : 0;
     require_agreed(comm, ErrorCode::storage, "cannot write", [&] { commit(writer, 64); });
     pwrite_fault.error = 0;
-    require_contents(CacheReader::open(path), 64);
+    require_contents(CacheReader::open(path), 32);
     require(CacheReader::open(path).sequence() == 1, "a failed commit counts");
     comm.barrier();
   }
   CacheWriter writer = CacheWriter::create(comm, path, header, true);
-  write_tokens(comm, writer, 0, 64);
+  write_tokens(comm, writer, 0, 32);
+  write_rows(comm, writer, 32, 64);
   pwrite_fault.skip = writes_of_a_commit;
   pwrite_fault.error = comm.is_root() ? EIO : 0;
   commit(writer, 64);  // a commit has no write beyond those

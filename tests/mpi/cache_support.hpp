@@ -117,8 +117,8 @@ inline void commit(CacheWriter& writer, std::int64_t tokens) {
                 values_at(header.hidden, tokens));
 }
 
-// Collective: writes and commits tokens [first, last), each rank every comm.size()-th block.
-inline void write_tokens(const mpi::Communicator& comm, CacheWriter& writer, std::int64_t first,
+// Collective: writes the rows of tokens [first, last), each rank every comm.size()-th block.
+inline void write_rows(const mpi::Communicator& comm, CacheWriter& writer, std::int64_t first,
                          std::int64_t last) {
   const CacheHeader& header = writer.header();
   std::vector<std::vector<std::byte>> alive;
@@ -140,6 +140,13 @@ inline void write_tokens(const mpi::Communicator& comm, CacheWriter& writer, std
     }
   }
   comm.agree([&] { writer.wait_for(ticket); });
+  writer.wait_for(ticket);
+}
+
+// Collective: the same, and commits them.
+inline void write_tokens(const mpi::Communicator& comm, CacheWriter& writer, std::int64_t first,
+                         std::int64_t last) {
+  write_rows(comm, writer, first, last);
   commit(writer, last);
 }
 
