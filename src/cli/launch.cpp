@@ -26,8 +26,8 @@ bool is_launched() {
 }
 
 void end_job(Session& session, int code) {
-  // mpirun ends a job of which a rank exits with a code other than 0. After MPI_Abort, the mpirun of
-  // Open MPI 4.1 itself hangs or crashes once in a while (1 in 60).
+  // mpirun ends a job of which a rank exits with a code other than 0. After MPI_Abort, the mpirun
+  // of Open MPI 4.1 itself hangs or crashes once in a while (1 in 60).
   if (std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr) std::_Exit(code);
   session.abort(code);
 }

@@ -1,0 +1,164 @@
+#include "cache/export.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "base/checked.hpp"
+#include "base/hash.hpp"
+
+namespace powerprefill {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const char* safetensors_name(DType dtype) {
+  switch (dtype) {
+    case DType::bf16:
+      return "BF16";
+    case DType::f16:
+      return "F16";
+    case DType::f32:
+      break;
+  }
+  return "F32";
+}
+
+// The tensors in the order of the file, and where their data begins.
+class Contents {
+ public:
+  explicit Contents(const CacheReader& cache) {
+    const CacheHeader& h = cache.header();
+    const std::int64_t n = cache.tokens();
+    json_["__metadata__"] = metadata(cache);
+    add("tokens", "I32", {n}, 4 * n);
+    add("logits", "F32", {h.vocabulary}, 4 * h.vocabulary);
+    add("hidden", "F32", {h.hidden}, 4 * h.hidden);
+    const char* type = safetensors_name(h.dtype);
+    for (std::int64_t c = 0; c < 2 * h.num_layers; ++c) {
+      add(fmt::format("layers.{}.{}", c / 2, c % 2 == 0 ? "key" : "value"), type,
+          {n, h.num_kv_heads, h.head_dim}, checked_mul(n, h.row_bytes()));
+    }
+    if (h.saves_hidden) add("hidden_all", "F32", {n, h.hidden}, checked_mul(n, 4 * h.hidden));
+  }
+
+  // The length and the JSON text, padded to 8 bytes.
+  std::string header() const {
+    std::string text = json_.dump();
+    text.resize(static_cast<std::size_t>(round_up(static_cast<std::int64_t>(text.size()), 8)), ' ');
+    std::string all;
+    for (int byte = 0; byte < 8; ++byte) {
+      all += static_cast<char>(text.size() >> (8 * byte) & 0xffU);
+    }
+    return all + text;
+  }
+
+ private:
+  static nlohmann::ordered_json metadata(const CacheReader& cache) {
+    const CacheHeader& h = cache.header();
+    return {{"format", "powerprefill-kv"},
+            {"block_tokens", std::to_string(h.block_tokens)},
+            {"generation", hex_of(h.generation)},
+            {"weights_fingerprint", h.weights_fingerprint},
+            {"config_fingerprint", h.config_fingerprint},
+            {"tokenizer_fingerprint", h.tokenizer_fingerprint},
+            {"schedule", h.schedule},
+            {"rope", h.rope},
+            {"compute", h.compute},
+            {"numerics", h.numerics},
+            {"decoded_ranges", nlohmann::json(cache.decoded_ranges()).dump()}};
+  }
+  void add(const std::string& name, const char* type, const std::vector<std::int64_t>& shape,
+           std::int64_t bytes) {
+    json_[name] = {{"dtype", type}, {"shape", shape}, {"data_offsets", {end_, end_ + bytes}}};
+    end_ += bytes;
+  }
+
+  nlohmann::ordered_json json_;
+  std::int64_t end_ = 0;
+};
+
+// A file under construction: removed unless it gets its name.
+class NewFile {
+ public:
+  explicit NewFile(const fs::path& path)
+      : path_(path),
+        temporary_(path.parent_path() /
+                   fmt::format(".{}.{}.tmp", path.filename().string(), ::getpid())),
+        file_(FileHandle::open(temporary_, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage)) {}
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+  ~NewFile() {
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  }
+
+  void append(std::span<const std::byte> data) {
+    file_.write_at(data, end_);
+    end_ += static_cast<std::int64_t>(data.size());
+  }
+  template <typename T>
+  void append(const std::vector<T>& values) {
+    append(std::as_bytes(std::span(values)));
+  }
+  std::int64_t publish() {
+    file_.sync();
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+      throw Error(ErrorCode::storage, fmt::format("cannot rename {} to {}: {}", temporary_.string(),
+                                                  path_.string(), reason_of_errno(errno)));
+    }
+    temporary_.clear();
+    sync_folder(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
+    return end_;
+  }
+
+ private:
+  fs::path path_;
+  fs::path temporary_;
+  FileHandle file_;
+  std::int64_t end_ = 0;
+};
+
+}  // namespace
+
+std::int64_t export_safetensors(const CacheReader& cache, const fs::path& path, bool force) {
+  std::error_code unclear;
+  if (!force && fs::exists(path, unclear)) {
+    throw Error(ErrorCode::usage,
+                fmt::format("{} exists; add --force to replace it", path.string()));
+  }
+  const CacheHeader& header = cache.header();
+  const std::int64_t blocks = ceil_div(cache.tokens(), header.block_tokens);
+  NewFile file(path);
+  const std::string start = Contents(cache).header();
+  file.append(std::as_bytes(std::span(start)));
+  file.append(cache.token_ids());
+  file.append(cache.logits());
+  file.append(cache.hidden());
+  std::vector<std::byte> rows;
+  for (std::int64_t layer = 0; layer < header.num_layers; ++layer) {
+    for (const KvPart part : {KvPart::key, KvPart::value}) {
+      for (std::int64_t b = 0; b < blocks; ++b) {
+        rows.resize(static_cast<std::size_t>(cache.rows_of(b) * header.row_bytes()));
+        cache.read_block(layer, part, b, rows);
+        file.append(rows);
+      }
+    }
+  }
+  std::vector<float> hidden;
+  for (std::int64_t b = 0; header.saves_hidden && b < blocks; ++b) {
+    hidden.resize(static_cast<std::size_t>(cache.rows_of(b) * header.hidden));
+    cache.read_hidden(b, hidden);
+    file.append(hidden);
+  }
+  return file.publish();
+}
+
+}  // namespace powerprefill
