@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what powerprefill is built with and tested with, from Debian's own packages (Debian 12 or later).
 set -eu
-packages="build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libopenblas-dev
+packages="build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libopenblas-dev libdnnl-dev
   libhdf5-openmpi-dev libfmt-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libhwy-dev
   libgtest-dev python3 python3-numpy python3-h5py"
 missing=""

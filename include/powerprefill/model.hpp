@@ -25,6 +25,9 @@ struct ModelOptions {
   // A Hugging Face checkpoint folder: config.json and model.safetensors, or an index and its
   // shards.
   std::filesystem::path folder;
+  // Operands of the linear layers and of attention: f32; bf16 (with f32 sums), by the CPU's own
+  // instructions where it has them, else emulated, which is slow; or auto: bf16 where the CPU has it.
+  std::string compute = "auto";
   // Compute threads of this rank; at least 1.
   int threads = 1;
   WeightsPlacement weights;

@@ -45,7 +45,8 @@ struct PrefillOptions {
   // auto, contiguous or zigzag: which rank owns which blocks. Results do not depend on it. auto
   // takes zigzag, which balances full attention, when the schedule has a full layer.
   std::string partition = "auto";
-  std::string kv_dtype = "f32";  // f32, bf16 or f16: of keys and values, also while attending
+  // f32, bf16 or f16: of keys and values, also while attending; auto: that of the compute type.
+  std::string kv_dtype = "auto";
   std::int64_t reserve = 4096;   // tokens of room for decoding
   bool save_hidden = false;      // also save the last hidden state of every token
   std::function<void(const Progress&)> progress;
@@ -85,6 +86,8 @@ struct PrefillReport {
   std::int64_t chunks = 0;  // committed by this run
   int ranks = 0;
   int nodes = 0;
+  std::string compute;
+  std::string kv_dtype;
   std::string numerics;
   double wall_seconds = 0;  // from the first embedding to the final commit, slowest rank
   std::int64_t cache_bytes = 0;

@@ -24,7 +24,7 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   explicit AlignedBuffer(std::int64_t size) : size_(checked_cast<std::size_t>(size)) {
     const auto bytes = static_cast<std::size_t>(checked_mul(size, sizeof(T)));
-    data_.reset(static_cast<T*>(::operator new(bytes, std::align_val_t{kAlignment})));
+    data_.reset(static_cast<T*>(::operator new (bytes, std::align_val_t{kAlignment})));
     std::memset(static_cast<void*>(data_.get()), 0, bytes);
   }
 
@@ -48,7 +48,7 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(T* p) const noexcept { ::operator delete(p, std::align_val_t{kAlignment}); }
+    void operator()(T* p) const noexcept { ::operator delete (p, std::align_val_t{kAlignment}); }
   };
   std::unique_ptr<T, Free> data_;
   std::size_t size_ = 0;

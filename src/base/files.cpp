@@ -1,6 +1,7 @@
 #include "base/files.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,8 +10,6 @@
 #include <cerrno>
 #include <system_error>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "base/checked.hpp"
 
@@ -24,12 +23,16 @@ constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;
 std::string hint_for(int error) {
   switch (error) {
     case ENOSPC:
-    case EDQUOT: return "; free space on that file system and run the command again";
+    case EDQUOT:
+      return "; free space on that file system and run the command again";
     case EACCES:
     case EPERM:
-    case EROFS: return "; choose a path that this user may write, or change the permissions";
-    case ENOENT: return "; check the path";
-    default: return "";
+    case EROFS:
+      return "; choose a path that this user may write, or change the permissions";
+    case ENOENT:
+      return "; check the path";
+    default:
+      return "";
   }
 }
 
@@ -83,8 +86,7 @@ std::int64_t FileHandle::size(ErrorCode code) const {
 
 void FileHandle::read_at(std::span<std::byte> data, std::int64_t offset, ErrorCode code) const {
   while (!data.empty()) {
-    const auto count =
-        ::pread(fd_, data.data(), std::min(data.size(), kLargestTransfer), offset);
+    const auto count = ::pread(fd_, data.data(), std::min(data.size(), kLargestTransfer), offset);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       throw Error(code, fmt::format("cannot read {} bytes at offset {} of {}: {}", data.size(),
@@ -98,8 +100,7 @@ void FileHandle::read_at(std::span<std::byte> data, std::int64_t offset, ErrorCo
 
 void FileHandle::write_at(std::span<const std::byte> data, std::int64_t offset) const {
   while (!data.empty()) {
-    const auto count =
-        ::pwrite(fd_, data.data(), std::min(data.size(), kLargestTransfer), offset);
+    const auto count = ::pwrite(fd_, data.data(), std::min(data.size(), kLargestTransfer), offset);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       const int error = count == 0 ? ENOSPC : errno;

@@ -8,7 +8,8 @@ namespace powerprefill {
 // Largest resident size so far, shared memory included.
 std::int64_t peak_resident_bytes();
 
-// Proportional set size now: pages shared by k processes count 1/k. 0 where the kernel does not tell.
+// Proportional set size now: pages shared by k processes count 1/k. 0 where the kernel does not
+// tell.
 std::int64_t proportional_set_bytes();
 
 }  // namespace powerprefill

@@ -10,8 +10,11 @@ void ModelArguments::add_to(CLI::App& app) {
       ->required();
   app.add_option("--threads", threads, "Compute threads per rank (default: the rank's cores)")
       ->check(CLI::Range(1, 4096));
-  app.add_option("--compute", compute, "Arithmetic of the linear layers and of attention")
-      ->check(CLI::IsMember({"auto", "f32"}))
+  app.add_option(
+         "--compute", compute,
+         "Operands of the linear layers and of attention; auto: bf16 where the CPU has it (decode: "
+         "that of the cache)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
   app.add_option("--weights-per", weights_per, "One copy of the weights per node or NUMA domain")
       ->check(CLI::IsMember({"node", "numa"}))
@@ -27,6 +30,7 @@ void ModelArguments::add_to(CLI::App& app) {
 ModelOptions ModelArguments::resolve(Session& session) const {
   ModelOptions options;
   options.folder = folder;
+  options.compute = compute;
   options.threads = threads > 0 ? threads : default_threads(session);
   options.allow_mixed_numerics = allow_mixed_numerics;
   options.weights.per_numa = weights_per == "numa";

@@ -28,7 +28,7 @@ struct PrefillArguments {
   std::string prefix;
   std::int64_t chunk_tokens = 0;
   std::string partition = "auto";
-  std::string kv_dtype = "f32";
+  std::string kv_dtype = "auto";
   std::int64_t reserve = 4096;
   bool save_hidden = false;
   std::string report;
@@ -75,7 +75,7 @@ void run(const PrefillArguments& arguments, Session& session) {
   }
   const PrefillReport report = prefill(session, options);
   if (!world.is_root()) return;
-  const ReportContext context = {.attention = choice.description, .kv_dtype = arguments.kv_dtype};
+  const ReportContext context = {.attention = choice.description};
   log.line(to_table(report, context));
   if (!arguments.report.empty()) write_text_file(arguments.report, to_json(report, context));
 }
@@ -107,8 +107,9 @@ Command add_prefill(CLI::App& app) {
                   "Which rank owns which blocks; auto: zigzag when there are full layers")
       ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
       ->capture_default_str();
-  sub->add_option("--kv-dtype", arguments->kv_dtype, "Type of the cached keys and values")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+  sub->add_option("--kv-dtype", arguments->kv_dtype,
+                  "Type of the cached keys and values; auto: that of --compute")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
   sub->add_option("--reserve", arguments->reserve, "Room for so many decoded tokens")
       ->check(CLI::NonNegativeNumber)

@@ -13,16 +13,26 @@ BlockAttention::BlockAttention(const Partition& partition, int rank, const Atten
   for (const BlockRange& range : partition.ranges_of(rank)) {
     for (std::int64_t b = range.first.value; b < range.end(); ++b) cursors_.push_back({b, {}, 0});
   }
+  const bool native = shape.compute == Compute::bf16;
+  rows_ = native ? round_up(shape.rows(), kBf16Rows) : shape.rows();
+  columns_ = native ? round_up(shape.head_dim, kBf16Columns) : shape.head_dim;
   const std::int64_t stacks = kv_shape.kv_heads * static_cast<std::int64_t>(cursors_.size());
-  query_ = AlignedBuffer<float>(checked_mul(stacks * shape.rows(), shape.head_dim));
-  out_ = AlignedBuffer<float>(checked_mul(stacks * shape.rows(), shape.head_dim));
-  maximum_ = AlignedBuffer<float>(stacks * shape.rows());
-  sum_ = AlignedBuffer<float>(stacks * shape.rows());
-  const std::int64_t widened =
-      kv_shape.dtype == DType::f32 ? 0 : kv_shape.block * kv_shape.head_dim;
+  query_ = AlignedBuffer<std::byte>(
+      checked_mul(stacks * rows_, columns_ * operand_bytes(shape.compute)));
+  out_ = AlignedBuffer<float>(checked_mul(stacks * rows_, columns_));
+  maximum_ = AlignedBuffer<float>(stacks * rows_);
+  sum_ = AlignedBuffer<float>(stacks * rows_);
+  const bool as_it_is = kv_shape.dtype == DType::f32 && shape.compute == Compute::f32;
+  const std::int64_t widened = native || as_it_is ? 0 : kv_shape.block * kv_shape.head_dim;
   for (int thread = 0; thread < threads; ++thread) {
-    scratch_.push_back(
-        {AttentionScratch(shape), AlignedBuffer<float>(widened), AlignedBuffer<float>(widened)});
+    Scratch& scratch = scratch_.emplace_back();
+    scratch.key = AlignedBuffer<float>(widened);
+    scratch.value = AlignedBuffer<float>(widened);
+    if (native) {
+      scratch.bf16.emplace(shape);
+    } else {
+      scratch.f32.emplace(shape);
+    }
   }
 }
 
@@ -32,12 +42,11 @@ void BlockAttention::begin(ThreadPool& pool, const Pattern& pattern) {
     cursor.keys = pattern.key_blocks(cursor.block);
     cursor.merged = 0;
   }
-  const std::int64_t rows = shape_.rows();
-  const auto stacks = static_cast<std::int64_t>(sum_.size()) / rows;
+  const auto stacks = static_cast<std::int64_t>(sum_.size()) / rows_;
   pool.run(stacks, [&](std::int64_t at, int) {
-    std::fill_n(maximum_.data() + at * rows, rows, -std::numeric_limits<float>::infinity());
-    std::fill_n(sum_.data() + at * rows, rows, 0.0F);
-    std::fill_n(out_.data() + at * rows * shape_.head_dim, rows * shape_.head_dim, 0.0F);
+    std::fill_n(maximum_.data() + at * rows_, rows_, -std::numeric_limits<float>::infinity());
+    std::fill_n(sum_.data() + at * rows_, rows_, 0.0F);
+    std::fill_n(out_.data() + at * rows_ * columns_, rows_ * columns_, 0.0F);
   });
 }
 
@@ -103,35 +112,53 @@ MatrixView BlockAttention::f32_view(const std::byte* block, std::int64_t kv_head
   const std::int64_t d = kv_shape_.head_dim;
   const auto element = static_cast<std::int64_t>(bytes_of(kv_shape_.dtype));
   const std::byte* head = block + kv_head * d * element;
-  if (kv_shape_.dtype == DType::f32) {
+  if (scratch.empty()) {
     return {reinterpret_cast<const float*>(head), kv_shape_.row_elements()};
   }
   for (std::int64_t t = 0; t < kv_shape_.block; ++t) {
-    widen(kv_shape_.dtype, head + t * kv_shape_.row_bytes(),
-          {scratch.data() + t * d, static_cast<std::size_t>(d)});
+    float* row = scratch.data() + t * d;
+    widen(kv_shape_.dtype, head + t * kv_shape_.row_bytes(), {row, static_cast<std::size_t>(d)});
+    store_operands(shape_.compute, row, d, row);
   }
   return {scratch.data(), d};
 }
 
 void BlockAttention::merge(std::int64_t kv_head, std::int64_t local_block, std::int64_t key,
                            const KvBlockView& view, Scratch& scratch) {
-  const std::int64_t at = stack(kv_head, local_block);
-  const AttentionState state = {.query = query(kv_head, local_block),
-                                .maximum = maximum_.data() + at * shape_.rows(),
-                                .sum = sum_.data() + at * shape_.rows(),
-                                .out = out_.data() + at * shape_.rows() * shape_.head_dim};
+  const std::int64_t at = stack(kv_head, local_block) * rows_;
+  const std::byte* query = query_.data() + at * columns_ * operand_bytes(shape_.compute);
+  float* out = out_.data() + at * columns_;
   const std::int64_t present =
       partition_.end_token(GlobalBlock{key}) - partition_.first_token(GlobalBlock{key});
-  merge_key_block(shape_, state, f32_view(view.key, kv_head, scratch.key),
-                  f32_view(view.value, kv_head, scratch.value), present,
-                  key == cursors_[static_cast<std::size_t>(local_block)].block, scratch.attention);
+  const bool diagonal = key == cursors_[static_cast<std::size_t>(local_block)].block;
+  if (scratch.bf16) {
+    const std::int64_t offset =
+        kv_head * kv_shape_.head_dim * static_cast<std::int64_t>(bytes_of(kv_shape_.dtype));
+    merge_key_block_bf16(bf16_isa(), shape_,
+                         {.query = reinterpret_cast<const std::uint16_t*>(query),
+                          .maximum = maximum_.data() + at,
+                          .sum = sum_.data() + at,
+                          .out = out},
+                         {.key = view.key + offset,
+                          .value = view.value + offset,
+                          .row_bytes = kv_shape_.row_bytes(),
+                          .dtype = kv_shape_.dtype},
+                         present, diagonal, *scratch.bf16);
+    return;
+  }
+  merge_key_block(shape_,
+                  {.query = reinterpret_cast<const float*>(query),
+                   .maximum = maximum_.data() + at,
+                   .sum = sum_.data() + at,
+                   .out = out},
+                  f32_view(view.key, kv_head, scratch.key),
+                  f32_view(view.value, kv_head, scratch.value), present, diagonal, *scratch.f32);
 }
 
 void BlockAttention::read_result(std::int64_t head, std::int64_t local_block, std::int64_t token,
                                  float* out) const {
-  const std::int64_t at = stack(head / shape_.group_heads, local_block) * shape_.rows() +
-                          head % shape_.group_heads * shape_.block + token;
-  const float* row = out_.data() + at * shape_.head_dim;
+  const std::int64_t at = row_of(head, local_block, token);
+  const float* row = out_.data() + at * columns_;
   const float sum = sum_[static_cast<std::size_t>(at)];
   for (std::int64_t i = 0; i < shape_.head_dim; ++i) out[i] = row[i] / sum;
 }
@@ -140,7 +167,7 @@ std::int64_t BlockAttention::bytes() const {
   std::int64_t bytes =
       static_cast<std::int64_t>(query_.bytes() + out_.bytes() + maximum_.bytes() + sum_.bytes());
   for (const Scratch& scratch : scratch_) {
-    bytes += scratch.attention.bytes() +
+    bytes += (scratch.bf16 ? scratch.bf16->bytes() : 0) + (scratch.f32 ? scratch.f32->bytes() : 0) +
              static_cast<std::int64_t>(scratch.key.bytes() + scratch.value.bytes());
   }
   return bytes;

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
 #include "base/thread_pool.hpp"
 #include "engine/layer_kv.hpp"
 #include "math/attention.hpp"
+#include "math/bf16_attention.hpp"
 #include "partition/partition.hpp"
 #include "powerprefill/pattern.hpp"
 
@@ -25,9 +27,10 @@ class BlockAttention {
   BlockAttention(const Partition& partition, int rank, const AttentionShape& shape,
                  const KvShape& kv_shape, int threads);
 
-  // The stack of queries to fill, (H/G B, D); row h B + t.
-  float* query(std::int64_t kv_head, std::int64_t local_block) {
-    return query_.data() + stack(kv_head, local_block) * shape_.rows() * shape_.head_dim;
+  // Where the query of head `head` at row `token` of a local block goes, as operands, (D).
+  void* query(std::int64_t head, std::int64_t local_block, std::int64_t token) {
+    return query_.data() +
+           row_of(head, local_block, token) * columns_ * operand_bytes(shape_.compute);
   }
 
   // Forgets the states; the layer to come attends by `pattern`.
@@ -58,13 +61,18 @@ class BlockAttention {
     std::size_t merged = 0;          // of `keys`
   };
   struct Scratch {
-    AttentionScratch attention;
-    AlignedBuffer<float> key;    // (B, D), for dtypes other than f32
+    std::optional<Bf16Scratch> bf16;
+    std::optional<AttentionScratch> f32;
+    AlignedBuffer<float> key;    // (B, D), where the block is not f32 as it should be
     AlignedBuffer<float> value;  // (B, D)
   };
 
   std::int64_t stack(std::int64_t kv_head, std::int64_t local_block) const {
     return kv_head * static_cast<std::int64_t>(cursors_.size()) + local_block;
+  }
+  std::int64_t row_of(std::int64_t head, std::int64_t local_block, std::int64_t token) const {
+    return stack(head / shape_.group_heads, local_block) * rows_ +
+           head % shape_.group_heads * shape_.block + token;
   }
   MatrixView f32_view(const std::byte* block, std::int64_t kv_head, AlignedBuffer<float>& scratch);
   void merge(std::int64_t kv_head, std::int64_t local_block, std::int64_t key,
@@ -73,13 +81,15 @@ class BlockAttention {
   const Partition& partition_;
   AttentionShape shape_;
   KvShape kv_shape_;
-  std::vector<Cursor> cursors_;   // by local block
-  AlignedBuffer<float> query_;    // (G, local blocks, H/G B, D)
-  AlignedBuffer<float> out_;      // like query_
-  AlignedBuffer<float> maximum_;  // (G, local blocks, H/G B)
-  AlignedBuffer<float> sum_;      // like maximum_
-  std::vector<Scratch> scratch_;  // per thread
-  std::int64_t unfinished_ = 0;   // local blocks
+  std::vector<Cursor> cursors_;     // by local block
+  std::int64_t rows_;               // H/G B, padded for bf16
+  std::int64_t columns_;            // D, padded for bf16
+  AlignedBuffer<std::byte> query_;  // (G, local blocks, rows, columns) of operands
+  AlignedBuffer<float> out_;        // (G, local blocks, rows, columns)
+  AlignedBuffer<float> maximum_;    // (G, local blocks, rows)
+  AlignedBuffer<float> sum_;        // like maximum_
+  std::vector<Scratch> scratch_;    // per thread
+  std::int64_t unfinished_ = 0;     // local blocks
   std::int64_t pairs_ = 0;
   std::int64_t token_pairs_ = 0;
 };

@@ -38,7 +38,7 @@ CacheHeader header_for(const LoadedModel& model, const Schedule& schedule, DType
   header.tokenizer_fingerprint = model.tokenizer_fingerprint;
   header.schedule = to_json(schedule);
   header.rope = rope_to_json(model.config.rope);
-  header.compute = "f32";
+  header.compute = name_of(model.compute);
   header.numerics = model.numerics;
   header.writer = "powerprefill " POWERPREFILL_VERSION;
   return header;

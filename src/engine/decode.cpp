@@ -173,12 +173,14 @@ Decoder::Decoder(Session& session, const std::filesystem::path& cache, const Mod
     : state_(std::make_unique<State>(session.mpi().world())) {
   mpi::Communicator& world = state_->world;
   state_->path = cache;
-  world.agree([&] {
-    if (world.is_root())
-      CacheReader::open(cache);  // a bad file is refused before weights are loaded
+  ModelOptions options = model;
+  std::string compute;
+  world.agree([&] {  // a bad file is refused before weights are loaded
+    if (world.is_root()) compute = CacheReader::open(cache).header().compute;
   });
+  if (options.compute == "auto") options.compute = world.broadcast_string(compute, 0);
   const double start = seconds_now();
-  state_->model = load_model(world, model);
+  state_->model = load_model(world, options);
   state_->load_seconds = seconds_now() - start;
   if (append) state_->writer = CacheWriter::open(world, cache, 0);
   world.agree([&] { state_->open(append, model.allow_mixed_numerics); });

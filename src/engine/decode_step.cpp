@@ -43,14 +43,16 @@ void Decoder::State::attention(std::int64_t layer, const RopeTable& rope) {
   const std::int64_t group = c.heads / c.kv_heads;
   const OutputRange mine = part_of(c.kv_heads, world.rank(), world.size());
   rms_norm(hidden.data(), weights.input_norm.data(), c.norm_epsilon, c.hidden, normed.data());
-  const Linear linear = {weights.qkv, weights.qkv_bias, c.hidden, (c.heads + 2 * c.kv_heads) * d};
+  const Linear query = {weights.query, weights.query_bias, c.hidden, c.heads * d};
+  const Linear key_value = {weights.key_value, weights.key_value_bias, c.hidden,
+                            2 * c.kv_heads * d};
   const std::int64_t key_at = c.heads;
   const std::int64_t value_at = c.heads + c.kv_heads;
-  apply_linear_row(*model.pool, linear, normed.data(), mine.begin * group * d, mine.end * group * d,
+  apply_linear_row(*model.pool, query, normed.data(), mine.begin * group * d, mine.end * group * d,
                    projected.data());
-  for (const std::int64_t at : {key_at, value_at}) {
-    apply_linear_row(*model.pool, linear, normed.data(), (at + mine.begin) * d, (at + mine.end) * d,
-                     projected.data());
+  for (const std::int64_t at : {std::int64_t{0}, c.kv_heads}) {
+    apply_linear_row(*model.pool, key_value, normed.data(), (at + mine.begin) * d,
+                     (at + mine.end) * d, projected.data() + key_at * d);
   }
   const auto turn = [&](std::int64_t head, std::span<const float> norm) {
     float* x = projected.data() + head * d;

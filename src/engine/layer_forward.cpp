@@ -36,16 +36,19 @@ LayerForward::LayerForward(const Context& context)
       attention_(context.partition, context.rank,
                  {.group_heads = context.config.heads / context.config.kv_heads,
                   .block = context.partition.block(),
-                  .head_dim = context.config.head_dim},
+                  .head_dim = context.config.head_dim,
+                  .compute = context.weights.compute()},
                  context.kv_shape, context.pool.threads()),
       // Two tiles per thread leave no thread idle at the end of a wave for long.
       wave_tiles_(std::min<std::int64_t>(
           local_.tiles(), context.pool.threads() > 1 ? 2 * context.pool.threads() : 1)),
       hidden_(checked_mul(local_.rows(), context.config.hidden)),
-      normed_(checked_mul(wave_tiles_ * kTileTokens, context.config.hidden)),
+      normed_(checked_mul(wave_tiles_ * kTileTokens,
+                          context.config.hidden * operand_bytes(context.weights.compute()))),
       projected_(checked_mul(wave_tiles_ * kTileTokens, widest_projection(context.config))),
       attended_(
-          checked_mul(wave_tiles_ * kTileTokens, context.config.heads * context.config.head_dim)) {
+          checked_mul(wave_tiles_ * kTileTokens, context.config.heads * context.config.head_dim *
+                                                     operand_bytes(context.weights.compute()))) {
   const RopeFrequencies frequencies = rope_frequencies(context.config);
   for (const RowRun& run : local_.runs()) {
     rope_.emplace_back(context.pool, frequencies.inv_freq, frequencies.attention_scaling,
@@ -66,13 +69,8 @@ void LayerForward::embed(std::span<const std::int32_t> tokens) {
 void LayerForward::project_kv(std::int64_t layer, KvBlocks& kv) {
   const LayerWeights& weights = context_.weights.layer(layer);
   const ModelConfig& config = context_.config;
-  const std::int64_t queries = config.heads * config.head_dim;
   const std::int64_t width = 2 * config.kv_heads * config.head_dim;
-  const auto first = static_cast<std::size_t>(queries);
-  const Linear linear = {
-      weights.qkv.subspan(first * static_cast<std::size_t>(config.hidden)),
-      weights.qkv_bias.empty() ? weights.qkv_bias : weights.qkv_bias.subspan(first), config.hidden,
-      width};
+  const Linear linear = {weights.key_value, weights.key_value_bias, config.hidden, width};
   const std::int64_t row_bytes = context_.kv_shape.row_bytes();
   std::byte* keys = kv.keys(0, local_.blocks()).data();
   std::byte* values = kv.values(0, local_.blocks()).data();
@@ -128,12 +126,7 @@ void LayerForward::project_q(std::int64_t layer) {
   const ModelConfig& config = context_.config;
   const std::int64_t d = config.head_dim;
   const std::int64_t width = config.heads * d;
-  const auto outputs = static_cast<std::size_t>(width);
-  const Linear linear = {
-      weights.qkv.first(outputs * static_cast<std::size_t>(config.hidden)),
-      weights.qkv_bias.empty() ? weights.qkv_bias : weights.qkv_bias.first(outputs), config.hidden,
-      width};
-  const std::int64_t group_heads = config.heads / config.kv_heads;
+  const Linear linear = {weights.query, weights.query_bias, config.hidden, width};
   const std::int64_t block = local_.block();
   for_each_wave([&](std::int64_t tile, std::int64_t tiles) {
     normalise(tile, tiles, weights.input_norm);
@@ -144,11 +137,11 @@ void LayerForward::project_q(std::int64_t layer) {
     }
     const ZoneTimer timer(context_.zones, Zone::rope);
     run_rows(tile, tiles, [&](std::int64_t row, std::int64_t position, std::int64_t block_row) {
+      std::array<float, kLargestHead> turned;
       for (std::int64_t h = 0; h < config.heads; ++h) {
-        float* stack = attention_.query(h / group_heads, block_row / block);
-        const std::int64_t stack_row = h % group_heads * block + block_row % block;
-        turn(weights.q_norm, position, projected_.data() + row * width + h * d,
-             stack + stack_row * d);
+        turn(weights.q_norm, position, projected_.data() + row * width + h * d, turned.data());
+        store_operands(compute(), turned.data(), d,
+                       attention_.query(h, block_row / block, block_row % block));
       }
     });
   });
@@ -193,11 +186,14 @@ void LayerForward::feed_forward(std::int64_t layer) {
     float* hidden = hidden_.data() + tile * kTileTokens * e;
     {
       const ZoneTimer timer(context_.zones, Zone::attention_out);
-      std::fill_n(attended_.data(), tiles * kTileTokens * width, 0.0F);
+      std::fill(attended_.span().begin(), attended_.span().end(), std::byte{0});
       run_rows(tile, tiles, [&](std::int64_t row, std::int64_t, std::int64_t block_row) {
+        std::array<float, kLargestHead> result;
+        std::byte* out = operand_row(attended_, row, width);
         for (std::int64_t h = 0; h < config.heads; ++h) {
           attention_.read_result(h, block_row / local_.block(), block_row % local_.block(),
-                                 attended_.data() + row * width + h * d);
+                                 result.data());
+          store_operands(compute(), result.data(), d, out + h * d * operand_bytes(compute()));
         }
       });
       apply_linear(context_.pool, {weights.attention_out, {}, width, e}, tiles,
@@ -211,9 +207,12 @@ void LayerForward::feed_forward(std::int64_t layer) {
       for (std::int64_t r = task * kRowsPerTask; r < (task + 1) * kRowsPerTask; ++r) {
         float* gate = projected_.data() + r * 2 * f;
         silu_multiply(gate, gate + f, f);
+        store_operands(compute(), gate, f, gate);  // at the row's begin
       }
     });
-    apply_linear(context_.pool, {weights.down, {}, f, e}, tiles, {projected_.data(), 2 * f},
+    apply_linear(context_.pool, {weights.down, {}, f, e}, tiles,
+                 {projected_.data(),
+                  2 * f * static_cast<std::int64_t>(sizeof(float)) / operand_bytes(compute())},
                  {hidden, e}, true, context_.poll);
   });
 }
@@ -243,15 +242,23 @@ void LayerForward::for_each_wave(
   }
 }
 
+std::byte* LayerForward::operand_row(AlignedBuffer<std::byte>& buffer, std::int64_t row,
+                                     std::int64_t width) const {
+  return buffer.data() + row * width * operand_bytes(compute());
+}
+
 // RMSNorm of the hidden states of a wave into normed_.
 void LayerForward::normalise(std::int64_t tile, std::int64_t tiles, std::span<const float> weight) {
   const ZoneTimer timer(context_.zones, Zone::norm);
   const std::int64_t e = context_.config.hidden;
   const float* hidden = hidden_.data() + tile * kTileTokens * e;
   context_.pool.run(tiles * kTileTokens / kRowsPerTask, [&](std::int64_t task, int) {
+    std::vector<float> scratch(compute() == Compute::f32 ? 0 : static_cast<std::size_t>(e));
     for (std::int64_t r = task * kRowsPerTask; r < (task + 1) * kRowsPerTask; ++r) {
-      rms_norm(hidden + r * e, weight.data(), context_.config.norm_epsilon, e,
-               normed_.data() + r * e);
+      std::byte* out = operand_row(normed_, r, e);
+      float* row = scratch.empty() ? reinterpret_cast<float*>(out) : scratch.data();
+      rms_norm(hidden + r * e, weight.data(), context_.config.norm_epsilon, e, row);
+      store_operands(compute(), row, e, out);
     }
   });
 }

@@ -63,6 +63,9 @@ class LayerForward {
 
  private:
   void for_each_wave(const std::function<void(std::int64_t tile, std::int64_t tiles)>& body);
+  Compute compute() const { return context_.weights.compute(); }
+  std::byte* operand_row(AlignedBuffer<std::byte>& buffer, std::int64_t row,
+                         std::int64_t width) const;
   void normalise(std::int64_t tile, std::int64_t tiles, std::span<const float> weight);
   void run_rows(std::int64_t tile, std::int64_t tiles,
                 const std::function<void(std::int64_t row, std::int64_t position,
@@ -78,10 +81,10 @@ class LayerForward {
   std::vector<RopeTable> rope_;  // per run of local_
   BlockAttention attention_;
   std::int64_t wave_tiles_;
-  AlignedBuffer<float> hidden_;     // (rows, E)
-  AlignedBuffer<float> normed_;     // (wave rows, E)
-  AlignedBuffer<float> projected_;  // (wave rows, the widest projection)
-  AlignedBuffer<float> attended_;   // (wave rows, H D)
+  AlignedBuffer<float> hidden_;        // (rows, E)
+  AlignedBuffer<std::byte> normed_;    // (wave rows, E) of operands
+  AlignedBuffer<float> projected_;     // (wave rows, the widest projection)
+  AlignedBuffer<std::byte> attended_;  // (wave rows, H D) of operands
 };
 
 }  // namespace powerprefill

@@ -51,6 +51,7 @@ LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& optio
   LoadedModel model;
   world.agree([&] {
     model.config = load_config(options.folder);
+    model.compute = compute_from_name(options.compute);
     if (options.threads < 1) {
       throw Error(ErrorCode::usage, fmt::format("{} threads; at least 1", options.threads));
     }
@@ -60,8 +61,9 @@ LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& optio
   use_one_blas_thread();
   model.config_fingerprint = fingerprint_of(model.config);
   model.tokenizer_fingerprint = world.broadcast_string(model.tokenizer_fingerprint, 0);
-  model.numerics = world.broadcast_string(numerics_id(), 0);
-  agree_on_numerics(world, numerics_id(), model.numerics, options.allow_mixed_numerics);
+  model.numerics = world.broadcast_string(numerics_id(model.compute), 0);
+  agree_on_numerics(world, numerics_id(model.compute), model.numerics,
+                    options.allow_mixed_numerics);
   const mpi::Communicator node = world.split_node();
   model.node_ranks = static_cast<int>(world.max(std::int64_t{node.size()}));
   model.nodes = static_cast<int>(world.sum(std::int64_t{node.is_root() ? 1 : 0}));
@@ -72,7 +74,7 @@ LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& optio
   // Nodes load apart from each other: a failure on one of them is agreed by all here.
   world.agree([&] {
     try {
-      model.weights = Weights::load(options.folder, model.config, numa, *model.pool,
+      model.weights = Weights::load(options.folder, model.config, model.compute, numa, *model.pool,
                                     {.store = store_of(options.weights.store),
                                      .scratch_folder = options.weights.scratch_folder});
     } catch (const Error& error) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/thread_pool.hpp"
+#include "math/compute.hpp"
 #include "model/config.hpp"
 #include "model/weights.hpp"
 #include "mpi/communicator.hpp"
@@ -16,6 +17,7 @@ struct LoadedModel {
   ModelConfig config;
   std::string config_fingerprint;
   std::string tokenizer_fingerprint;  // of the tokenizer's file; empty when there is none
+  Compute compute = Compute::f32;
   std::string numerics;
   int nodes = 1;
   int node = 0;        // this rank's

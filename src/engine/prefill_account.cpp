@@ -56,6 +56,8 @@ void PrefillJob::finish_report() {
   report_.computed_tokens = computed_;
   report_.ranks = world_.size();
   report_.nodes = model_.nodes;
+  report_.compute = name_of(model_.compute);
+  report_.kv_dtype = name_of(kv_shape_.dtype);
   report_.numerics = model_.numerics;
   report_.weights_bytes = model_.weights.bytes();
   report_.weights_location = model_.weights.location();

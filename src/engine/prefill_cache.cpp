@@ -21,9 +21,10 @@ void PrefillJob::check_options() {
   if (options_.tokens.empty()) {
     throw Error(ErrorCode::input, "the prompt is empty; give at least one token");
   }
-  if (!dtype_from_name(options_.kv_dtype)) {
-    throw Error(ErrorCode::usage,
-                fmt::format("unknown --kv-dtype '{}'; choose f32, bf16 or f16", options_.kv_dtype));
+  if (options_.kv_dtype != "auto" && !dtype_from_name(options_.kv_dtype)) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("unknown --kv-dtype '{}'; choose auto, f32, bf16 or f16", options_.kv_dtype));
   }
   const std::string& partition = options_.partition;
   if (partition != "auto" && partition != "contiguous" && partition != "zigzag") {

@@ -24,8 +24,9 @@ PrefillReport PrefillJob::run() {
     model_ = load_model(world_, options_.model);
   }
   world_.agree([&] { check_tokens(); });
-  kv_shape_ = {options_.schedule.block, model_.config.kv_heads, model_.config.head_dim,
-               *dtype_from_name(options_.kv_dtype)};
+  kv_shape_ = {
+      options_.schedule.block, model_.config.kv_heads, model_.config.head_dim,
+      *dtype_from_name(options_.kv_dtype == "auto" ? name_of(model_.compute) : options_.kv_dtype)};
   choose_chunk();
   {
     const ZoneTimer timer(zones_, Zone::create_cache);

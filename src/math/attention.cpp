@@ -38,6 +38,7 @@ void merge_key_block(const AttentionShape& shape, const AttentionState& state, M
         } else {
           merge_softmax_row(row_scores, count, keys, state.maximum[row + r], state.sum[row + r],
                             state.out + (row + r) * d, d);
+          store_operands(shape.compute, row_scores, keys, row_scores);
         }
       }
       gemm_nn(rows, d, keys, {scores, keys}, {value.data + first_key * value.ld, value.ld}, 1.0F,

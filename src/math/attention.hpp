@@ -4,13 +4,15 @@
 // The queries of the H/G heads that share a key/value head are stacked: row h B + t of the stack is
 // head h of the group, token t of the block. Key blocks are merged in descending order; within a
 // block larger than kKeyTile, key tiles descend too. Every GEMM has a shape that depends on B, H/G
-// and D alone, so the bits of a row do not depend on which rank or thread computes it, nor on how many
-// rows or keys are present. Source: FlashAttention's recurrence (arXiv 2205.14135), Algorithm 1.
+// and D alone, so the bits of a row do not depend on which rank or thread computes it, nor on how
+// many rows or keys are present. Source: FlashAttention's recurrence (arXiv 2205.14135),
+// Algorithm 1.
 #pragma once
 
 #include <cstdint>
 
 #include "base/aligned_buffer.hpp"
+#include "math/compute.hpp"
 #include "math/gemm.hpp"
 
 namespace powerprefill {
@@ -22,12 +24,13 @@ struct AttentionShape {
   std::int64_t group_heads;  // H / G
   std::int64_t block;        // B
   std::int64_t head_dim;     // D
+  Compute compute = Compute::f32;
   std::int64_t rows() const { return group_heads * block; }
 };
 
 // The softmax state of one stack of queries. Before the first merge: maximum -inf, sum 0, out 0.
 struct AttentionState {
-  const float* query;  // (H/G B, D), after RoPE
+  const float* query;  // (H/G B, D), after RoPE, as operands
   float* maximum;      // (H/G B)
   float* sum;          // (H/G B)
   float* out;          // (H/G B, D), not yet divided by sum
@@ -45,10 +48,11 @@ class AttentionScratch {
   AlignedBuffer<float> scores_;  // (kQueryTile, kKeyTile)
 };
 
-// Merges one key block into the state. `key` and `value` are (B, D) with a row distance of their own;
-// rows from `keys_present` on are padding: they must be readable and finite, and are not attended.
-// `diagonal`: keys and queries are the same block, so query t sees keys 0..t only; otherwise it sees
-// all that are present.
+// Merges one key block into the state, with f32 products; bf16 that is emulated rounds the
+// probabilities. `key` and `value` are (B, D) with a row distance of their own; rows from
+// `keys_present` on are padding: they must be readable and finite, and are not attended.
+// `diagonal`: keys and queries are the same block, so query t sees keys 0..t only; otherwise it
+// sees all that are present.
 void merge_key_block(const AttentionShape& shape, const AttentionState& state, MatrixView key,
                      MatrixView value, std::int64_t keys_present, bool diagonal,
                      AttentionScratch& scratch);

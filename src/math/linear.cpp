@@ -1,18 +1,78 @@
 #include "math/linear.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "base/checked.hpp"
+#include "math/bf16_matmul.hpp"
 #include "math/row_ops.hpp"
 
 namespace powerprefill {
 
 namespace {
+
 constexpr std::int64_t kRowOutputs = 64;  // outputs per task of a single-row product
+
+void apply_packed(ThreadPool& pool, const Linear& linear, std::int64_t tiles, OperandView x,
+                  MatrixSpan y, bool accumulate, const std::function<void()>& between) {
+  const PackedShape shape(linear.inputs, linear.outputs);
+  const auto* rows = static_cast<const std::uint16_t*>(x.data);
+  // Tiles of a panel follow each other: the panel stays in the core's cache.
+  pool.run(
+      tiles * shape.panels(),
+      [&](std::int64_t task, int) {
+        const std::int64_t panel = task / tiles;
+        const std::int64_t row = task % tiles * kTileTokens;
+        const std::int64_t first = shape.first_output(panel);
+        multiply_panel(shape, panel,
+                       {.rows = kTileTokens,
+                        .x = rows + row * x.ld,
+                        .x_ld = x.ld,
+                        .packed = linear.weight.packed.data() + shape.offset(panel),
+                        .bias = linear.bias.empty() ? nullptr : linear.bias.data() + first,
+                        .y = y.data + row * y.ld + first,
+                        .y_ld = y.ld,
+                        .accumulate = accumulate});
+      },
+      between);
 }
 
-void apply_linear(ThreadPool& pool, const Linear& linear, std::int64_t tiles, MatrixView x,
+// Whole panels, so that an output's bits do not depend on the range.
+void apply_packed_row(ThreadPool& pool, const Linear& linear, const float* x, std::int64_t begin,
+                      std::int64_t end, float* y) {
+  const PackedShape shape(linear.inputs, linear.outputs);
+  std::vector<std::uint16_t> operands(static_cast<std::size_t>(linear.inputs));
+  round_to_bf16(x, linear.inputs, operands.data());
+  const std::int64_t first_panel = begin / kBf16Panel;
+  pool.run(ceil_div(end, kBf16Panel) - first_panel, [&](std::int64_t task, int) {
+    const std::int64_t panel = first_panel + task;
+    const std::int64_t first = shape.first_output(panel);
+    const std::int64_t count = shape.outputs_of(panel);
+    alignas(64) float out[kBf16Panel];
+    multiply_panel(shape, panel,
+                   {.rows = 1,
+                    .x = operands.data(),
+                    .x_ld = linear.inputs,
+                    .packed = linear.weight.packed.data() + shape.offset(panel),
+                    .bias = linear.bias.empty() ? nullptr : linear.bias.data() + first,
+                    .y = out,
+                    .y_ld = count,
+                    .accumulate = false});
+    for (std::int64_t o = std::max(begin, first); o < std::min(end, first + count); ++o) {
+      y[o] = out[o - first];
+    }
+  });
+}
+
+}  // namespace
+
+void apply_linear(ThreadPool& pool, const Linear& linear, std::int64_t tiles, OperandView x,
                   MatrixSpan y, bool accumulate, const std::function<void()>& between) {
+  if (linear.weight.compute == Compute::bf16) {
+    apply_packed(pool, linear, tiles, x, y, accumulate, between);
+    return;
+  }
+  const auto* rows = static_cast<const float*>(x.data);
   const std::int64_t panels = ceil_div(linear.outputs, kPanelOutputs);
   pool.run(
       tiles * panels,
@@ -21,8 +81,8 @@ void apply_linear(ThreadPool& pool, const Linear& linear, std::int64_t tiles, Ma
         const std::int64_t first = task % panels * kPanelOutputs;
         const std::int64_t count = std::min(kPanelOutputs, linear.outputs - first);
         float* out = y.data + row * y.ld + first;
-        gemm_nt(kTileTokens, count, linear.inputs, 1.0F, {x.data + row * x.ld, x.ld},
-                {linear.weight.data() + first * linear.inputs, linear.inputs},
+        gemm_nt(kTileTokens, count, linear.inputs, 1.0F, {rows + row * x.ld, x.ld},
+                {linear.weight.values.data() + first * linear.inputs, linear.inputs},
                 accumulate ? 1.0F : 0.0F, {out, y.ld});
         if (linear.bias.empty()) return;
         for (std::int64_t r = 0; r < kTileTokens; ++r) {
@@ -34,10 +94,18 @@ void apply_linear(ThreadPool& pool, const Linear& linear, std::int64_t tiles, Ma
 
 void apply_linear_row(ThreadPool& pool, const Linear& linear, const float* x, std::int64_t begin,
                       std::int64_t end, float* y) {
+  if (begin >= end) return;
+  if (linear.weight.compute == Compute::bf16) {
+    apply_packed_row(pool, linear, x, begin, end, y);
+    return;
+  }
+  std::vector<float> operands(static_cast<std::size_t>(linear.inputs));
+  store_operands(linear.weight.compute, x, linear.inputs, operands.data());
   pool.run(ceil_div(end - begin, kRowOutputs), [&](std::int64_t task, int) {
     const std::int64_t first = begin + task * kRowOutputs;
     for (std::int64_t o = first; o < std::min(end, first + kRowOutputs); ++o) {
-      const float value = dot(linear.weight.data() + o * linear.inputs, x, linear.inputs);
+      const float value =
+          dot(linear.weight.values.data() + o * linear.inputs, operands.data(), linear.inputs);
       y[o] = linear.bias.empty() ? value : value + linear.bias[static_cast<std::size_t>(o)];
     }
   });

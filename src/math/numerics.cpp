@@ -1,21 +1,41 @@
 #include "math/numerics.hpp"
 
+#include <fmt/format.h>
 #include <gnu/libc-version.h>
 
-#include <fmt/format.h>
-
 #include "math/attention.hpp"
+#include "math/bf16_matmul.hpp"
 #include "math/gemm.hpp"
 #include "math/linear.hpp"
 #include "math/row_ops.hpp"
 
 namespace powerprefill {
 
-std::string numerics_id() {
+namespace {
+
+// What computes the products.
+std::string products(Compute compute) {
+  const std::string blas = fmt::format("{} {}; tiles {}x{} {}x{}", blas_version(), blas_core(),
+                                       kTileTokens, kPanelOutputs, kQueryTile, kKeyTile);
+  switch (compute) {
+    case Compute::f32:
+      return "f32; " + blas;
+    case Compute::bf16_emulated:
+      return "bf16 emulated; " + blas;
+    case Compute::bf16:
+      break;
+  }
+  return fmt::format("bf16; {} {} {}; tiles {}x{}", matmul_library(),
+                     matmul_kernel(kTileTokens, kBf16Panel, kBf16Panel),
+                     bf16_isa() == Bf16Isa::amx ? "AMX" : "AVX512_BF16", kTileTokens, kBf16Panel);
+}
+
+}  // namespace
+
+std::string numerics_id(Compute compute) {
   // libm's cosine and sine make the RoPE tables.
-  return fmt::format("f32; {} {}; Highway {}; glibc {}; tiles {}x{} {}x{}", blas_version(),
-                     blas_core(), simd_target(), gnu_get_libc_version(), kTileTokens, kPanelOutputs,
-                     kQueryTile, kKeyTile);
+  return fmt::format("{}; Highway {}; glibc {}", products(compute), simd_target(),
+                     gnu_get_libc_version());
 }
 
 }  // namespace powerprefill

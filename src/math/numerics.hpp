@@ -3,10 +3,12 @@
 
 #include <string>
 
+#include "math/compute.hpp"
+
 namespace powerprefill {
 
-// The numerics id of this process for f32 compute: BLAS version and kernels, instruction set, tile
-// shapes. Two processes with equal ids compute equal bits.
-std::string numerics_id();
+// The numerics id of this process: library versions and kernels, instruction sets, tile shapes. Two
+// processes with equal ids compute equal bits.
+std::string numerics_id(Compute compute);
 
 }  // namespace powerprefill

@@ -9,8 +9,8 @@
 
 namespace powerprefill {
 
-// The angles of positions [first, first + count), all layers and heads alike. The angle of pair i at
-// position p is float32(inv_freq[i]) x float32(p), rounded to float32, as transformers has it.
+// The angles of positions [first, first + count), all layers and heads alike. The angle of pair i
+// at position p is float32(inv_freq[i]) x float32(p), rounded to float32, as transformers has it.
 class RopeTable {
  public:
   RopeTable() = default;

@@ -7,9 +7,11 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "math/row_ops.cpp"
+// clang-format off: in this order
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 #include <hwy/contrib/math/math-inl.h>
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace powerprefill {
@@ -20,11 +22,17 @@ const hn::ScalableTag<float> kFloats;
 using Vector = hn::Vec<decltype(kFloats)>;
 
 // The number of lanes is fixed per target, so all reductions here add in a fixed order.
-inline std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(kFloats)); }
+inline std::int64_t lanes() {
+  return static_cast<std::int64_t>(hn::Lanes(kFloats));
+}
 
-inline float total(Vector v) { return hn::GetLane(hn::SumOfLanes(kFloats, v)); }
+inline float total(Vector v) {
+  return hn::GetLane(hn::SumOfLanes(kFloats, v));
+}
 
-inline Vector exponential(Vector v) { return hn::Exp(kFloats, v); }
+inline Vector exponential(Vector v) {
+  return hn::Exp(kFloats, v);
+}
 
 float Dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, std::int64_t n) {
   const std::int64_t step = lanes();
@@ -62,8 +70,8 @@ void RmsNorm(const float* x, const float* weight, float epsilon, std::int64_t n,
 
 inline Vector Silu(Vector v) {
   const Vector one = hn::Set(kFloats, 1.0F);
-  // 104 is the largest input that Highway's exponential allows; the result is infinite there, and the
-  // quotient 0, which it is to f32 from 89 on.
+  // 104 is the largest input that Highway's exponential allows; the result is infinite there, and
+  // the quotient 0, which it is to f32 from 89 on.
   const Vector e = exponential(hn::Min(hn::Neg(v), hn::Set(kFloats, 104.0F)));
   return hn::Div(v, hn::Add(one, e));
 }
@@ -150,10 +158,9 @@ void MergeSoftmaxRow(float* scores, std::int64_t count, std::int64_t width, floa
   const std::int64_t step = lanes();
   if (largest > maximum) {
     // exp(-inf) = 0 for the first merge: the state starts at maximum -inf, sum 0, out 0.
-    const float shrink =
-        maximum == -std::numeric_limits<float>::infinity()
-            ? 0.0F
-            : hn::GetLane(exponential(hn::Set(kFloats, maximum - largest)));
+    const float shrink = maximum == -std::numeric_limits<float>::infinity()
+                             ? 0.0F
+                             : hn::GetLane(exponential(hn::Set(kFloats, maximum - largest)));
     maximum = largest;
     sum *= shrink;
     Scale(out, shrink, out_size);
@@ -175,7 +182,47 @@ void MergeSoftmaxRow(float* scores, std::int64_t count, std::int64_t width, floa
   sum += total(partial) + rest;
 }
 
-std::int64_t Target() { return HWY_TARGET; }
+const hn::RebindToUnsigned<decltype(kFloats)> kWords;
+
+// The rounded value in the upper half of each word.
+inline hn::Vec<decltype(kWords)> RoundedWords(Vector v) {
+  const auto bits = hn::BitCast(kWords, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(kWords, 1U));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(kWords, 0x7FFFU)));
+  const auto quiet = hn::Or(bits, hn::Set(kWords, 0x400000U));
+  const auto is_nan = hn::RebindMask(kWords, hn::IsNaN(v));
+  return hn::And(hn::IfThenElse(is_nan, quiet, rounded), hn::Set(kWords, 0xFFFF0000U));
+}
+
+void RoundToBf16(const float* x, std::int64_t n, std::uint16_t* out) {
+  const hn::Rebind<std::uint16_t, decltype(kFloats)> halves;
+  const hn::RebindToSigned<decltype(kFloats)> integers;
+  const std::int64_t step = lanes();
+  std::int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    const auto words = hn::ShiftRight<16>(RoundedWords(hn::LoadU(kFloats, x + i)));
+    hn::StoreU(hn::DemoteTo(halves, hn::BitCast(integers, words)), halves, out + i);
+  }
+  for (; i < n; ++i) {
+    const auto words = RoundedWords(hn::Set(kFloats, x[i]));
+    out[i] = static_cast<std::uint16_t>(hn::GetLane(words) >> 16);
+  }
+}
+
+void RoundToBf16InF32(const float* x, std::int64_t n, float* out) {
+  const std::int64_t step = lanes();
+  std::int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    hn::StoreU(hn::BitCast(kFloats, RoundedWords(hn::LoadU(kFloats, x + i))), kFloats, out + i);
+  }
+  for (; i < n; ++i) {
+    out[i] = hn::GetLane(hn::BitCast(kFloats, RoundedWords(hn::Set(kFloats, x[i]))));
+  }
+}
+
+std::int64_t Target() {
+  return HWY_TARGET;
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace powerprefill
@@ -191,6 +238,8 @@ HWY_EXPORT(Add);
 HWY_EXPORT(RotatePairs);
 HWY_EXPORT(AddScaled);
 HWY_EXPORT(MergeSoftmaxRow);
+HWY_EXPORT(RoundToBf16);
+HWY_EXPORT(RoundToBf16InF32);
 HWY_EXPORT(Target);
 
 void rms_norm(const float* x, const float* weight, float epsilon, std::int64_t n, float* out) {
@@ -199,7 +248,9 @@ void rms_norm(const float* x, const float* weight, float epsilon, std::int64_t n
 void silu_multiply(float* gate, const float* up, std::int64_t n) {
   HWY_DYNAMIC_DISPATCH(SiluMultiply)(gate, up, n);
 }
-void add(float* y, const float* x, std::int64_t n) { HWY_DYNAMIC_DISPATCH(Add)(y, x, n); }
+void add(float* y, const float* x, std::int64_t n) {
+  HWY_DYNAMIC_DISPATCH(Add)(y, x, n);
+}
 void rotate_pairs(const float* x, const float* cosine, const float* sine, std::int64_t head_dim,
                   float* out) {
   HWY_DYNAMIC_DISPATCH(RotatePairs)(x, cosine, sine, head_dim, out);
@@ -213,6 +264,12 @@ void add_scaled(float* y, const float* x, float scale, std::int64_t n) {
 void merge_softmax_row(float* scores, std::int64_t count, std::int64_t width, float& maximum,
                        float& sum, float* out, std::int64_t out_size) {
   HWY_DYNAMIC_DISPATCH(MergeSoftmaxRow)(scores, count, width, maximum, sum, out, out_size);
+}
+void round_to_bf16(const float* x, std::int64_t n, std::uint16_t* out) {
+  HWY_DYNAMIC_DISPATCH(RoundToBf16)(x, n, out);
+}
+void round_to_bf16_in_f32(const float* x, std::int64_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(RoundToBf16InF32)(x, n, out);
 }
 std::string simd_target() {
   return hwy::TargetName(HWY_DYNAMIC_DISPATCH(Target)());

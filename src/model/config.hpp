@@ -15,15 +15,15 @@ struct RopeParameters {
   std::string type = "default";  // default, linear, llama3 or yarn
   double theta = 10000.0;
   double factor = 1.0;
-  double low_freq_factor = 1.0;                // llama3
-  double high_freq_factor = 4.0;               // llama3
-  std::int64_t original_max_positions = 0;     // llama3, yarn
-  double beta_fast = 32.0;                     // yarn
-  double beta_slow = 1.0;                      // yarn
+  double low_freq_factor = 1.0;                           // llama3
+  double high_freq_factor = 4.0;                          // llama3
+  std::int64_t original_max_positions = 0;                // llama3, yarn
+  double beta_fast = 32.0;                                // yarn
+  double beta_slow = 1.0;                                 // yarn
   std::optional<double> attention_factor = std::nullopt;  // yarn
-  std::optional<double> mscale = std::nullopt;  // yarn
-  std::optional<double> mscale_all_dim = std::nullopt;  // yarn
-  bool truncate = true;                        // yarn
+  std::optional<double> mscale = std::nullopt;            // yarn
+  std::optional<double> mscale_all_dim = std::nullopt;    // yarn
+  bool truncate = true;                                   // yarn
 };
 
 struct ModelConfig {
@@ -37,17 +37,18 @@ struct ModelConfig {
   std::int64_t feed_forward = 0;  // F
   std::int64_t max_positions = 0;
   float norm_epsilon = 1e-6F;
-  bool qkv_bias = false;          // biases on the q, k and v projections
-  bool qk_norm = false;           // RMSNorm over each head of q and k, before RoPE
-  bool tied_embeddings = false;   // the output head is the embedding
+  bool qkv_bias = false;         // biases on the q, k and v projections
+  bool qk_norm = false;          // RMSNorm over each head of q and k, before RoPE
+  bool tied_embeddings = false;  // the output head is the embedding
   RopeParameters rope;
-  std::vector<std::int32_t> end_tokens;  // from generation_config.json, else config.json; may be empty
-  std::string power_attention;           // config.json's `power_attention` object as JSON, or empty
+  std::vector<std::int32_t>
+      end_tokens;               // from generation_config.json, else config.json; may be empty
+  std::string power_attention;  // config.json's `power_attention` object as JSON, or empty
 };
 
-// Reads FOLDER/config.json (and generation_config.json for the end tokens). Throws Error(input) that
-// names the file and the key: when it is missing or no JSON, when a needed key is missing or out of
-// range, and by name for everything that powerprefill does not support.
+// Reads FOLDER/config.json (and generation_config.json for the end tokens). Throws Error(input)
+// that names the file and the key: when it is missing or no JSON, when a needed key is missing or
+// out of range, and by name for everything that powerprefill does not support.
 ModelConfig load_config(const std::filesystem::path& folder);
 
 // A hash over everything in the config that changes what the model computes, in hexadecimal. Key

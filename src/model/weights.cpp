@@ -8,9 +8,13 @@
 #include <optional>
 #include <set>
 #include <string_view>
+#include <variant>
 
+#include "base/aligned_buffer.hpp"
 #include "base/checked.hpp"
 #include "base/hash.hpp"
+#include "math/bf16_matmul.hpp"
+#include "math/row_ops.hpp"
 #include "model/checkpoint.hpp"
 
 namespace powerprefill {
@@ -20,16 +24,16 @@ namespace {
 // Tensors are converted and hashed in pieces of this many elements, the last one shorter. The
 // fingerprint is made of the pieces' hashes, so the size is part of its definition.
 constexpr std::int64_t kPieceElements = std::int64_t{1} << 20;
-constexpr std::int64_t kAlignment = 64 / sizeof(float);
+constexpr std::int64_t kAlignment = 64;  // bytes
 
 struct Part {
   std::string name;
   std::vector<std::int64_t> shape;
 };
 
-// A span of the result, and the tensors that follow each other in it.
+// A vector or a matrix of the result, and the tensors that follow each other in it.
 struct View {
-  std::span<const float>* target = nullptr;
+  std::variant<std::span<const float>*, WeightMatrix*> target;
   std::vector<Part> parts;
 };
 
@@ -41,15 +45,15 @@ void add_layer_views(const ModelConfig& c, std::int64_t index, LayerWeights& lay
   const std::int64_t q_rows = c.heads * c.head_dim;
   const std::int64_t kv_rows = c.kv_heads * c.head_dim;
   views.push_back({&layer.input_norm, {{prefix + "input_layernorm.weight", {c.hidden}}}});
-  views.push_back({&layer.qkv,
-                   {{attention + "q_proj.weight", {q_rows, c.hidden}},
-                    {attention + "k_proj.weight", {kv_rows, c.hidden}},
+  views.push_back({&layer.query, {{attention + "q_proj.weight", {q_rows, c.hidden}}}});
+  views.push_back({&layer.key_value,
+                   {{attention + "k_proj.weight", {kv_rows, c.hidden}},
                     {attention + "v_proj.weight", {kv_rows, c.hidden}}}});
   if (c.qkv_bias) {
-    views.push_back({&layer.qkv_bias,
-                     {{attention + "q_proj.bias", {q_rows}},
-                      {attention + "k_proj.bias", {kv_rows}},
-                      {attention + "v_proj.bias", {kv_rows}}}});
+    views.push_back({&layer.query_bias, {{attention + "q_proj.bias", {q_rows}}}});
+    views.push_back(
+        {&layer.key_value_bias,
+         {{attention + "k_proj.bias", {kv_rows}}, {attention + "v_proj.bias", {kv_rows}}}});
   }
   if (c.qk_norm) {
     views.push_back({&layer.q_norm, {{attention + "q_norm.weight", {c.head_dim}}}});
@@ -63,40 +67,59 @@ void add_layer_views(const ModelConfig& c, std::int64_t index, LayerWeights& lay
   views.push_back({&layer.down, {{mlp + "down_proj.weight", {c.hidden, c.feed_forward}}}});
 }
 
+// How the values of a tensor are stored.
+enum class Form { f32, bf16_in_f32, packed };
+
 // A tensor of the checkpoint, and where its values go.
 struct Source {
   std::string name;
   std::vector<std::int64_t> shape;
   Checkpoint::Tensor tensor;
   std::int64_t elements = 0;
-  std::int64_t offset = 0;  // elements into the shared memory
+  Form form = Form::f32;
+  std::int64_t offset = 0;  // bytes into the shared memory; not of packed ones
 };
 
 struct Placed {
-  std::span<const float>* target = nullptr;
-  std::int64_t offset = 0;
-  std::int64_t size = 0;
+  View view;
+  std::int64_t offset = 0;  // bytes
+  std::int64_t bytes = 0;
+  std::size_t first_source = 0;
+  std::int64_t inputs = 0;  // of a matrix
+  std::int64_t outputs = 0;
 };
 
 struct Layout {
   std::vector<Source> sources;
   std::vector<Placed> placed;
-  std::int64_t size = 0;
+  std::int64_t bytes = 0;
 };
 
+Form form_of(const View& view, Compute compute) {
+  if (std::holds_alternative<std::span<const float>*>(view.target)) return Form::f32;
+  return compute == Compute::f32    ? Form::f32
+         : compute == Compute::bf16 ? Form::packed
+                                    : Form::bf16_in_f32;
+}
+
 // Finds all tensors. No size is used before the checkpoint proved to hold as many bytes.
-Layout lay_out(const Checkpoint& checkpoint, const std::vector<View>& views) {
+Layout lay_out(const Checkpoint& checkpoint, const std::vector<View>& views, Compute compute) {
   Layout layout;
   for (const View& view : views) {
-    layout.size = round_up(layout.size, kAlignment);
-    const std::int64_t begin = layout.size;
+    Placed placed = {.view = view, .offset = layout.bytes, .first_source = layout.sources.size()};
+    const Form form = form_of(view, compute);
     for (const Part& part : view.parts) {
       const Checkpoint::Tensor tensor = checkpoint.find(part.name, part.shape);
       const auto elements = static_cast<std::int64_t>(tensor.bytes.size() / bytes_of(tensor.dtype));
-      layout.sources.push_back({part.name, part.shape, tensor, elements, layout.size});
-      layout.size += elements;
+      layout.sources.push_back(
+          {part.name, part.shape, tensor, elements, form, placed.offset + placed.bytes});
+      placed.bytes += elements * static_cast<std::int64_t>(sizeof(float));
+      placed.inputs = part.shape.back();
+      placed.outputs += part.shape.front();
     }
-    layout.placed.push_back({view.target, begin, layout.size - begin});
+    if (form == Form::packed) placed.bytes = PackedShape(placed.inputs, placed.outputs).bytes();
+    layout.bytes = round_up(placed.offset + placed.bytes, kAlignment);
+    layout.placed.push_back(std::move(placed));
   }
   return layout;
 }
@@ -168,16 +191,78 @@ void convert(DType dtype, std::span<const std::byte> from, std::int64_t count, f
   }
 }
 
-// Writes the values of a piece to `memory` and returns the hash of its bytes.
-std::uint64_t load_piece(const Piece& piece, const Source& source, float* memory) {
+// Writes the values of a piece to `memory`, unless they are packed later, and returns the hash of
+// its bytes.
+std::uint64_t load_piece(const Piece& piece, const Source& source, std::byte* memory) {
   const std::size_t width = bytes_of(source.tensor.dtype);
   const std::span<const std::byte> bytes = source.tensor.bytes.subspan(
       static_cast<std::size_t>(piece.begin) * width, static_cast<std::size_t>(piece.count) * width);
   will_read(bytes);
   const std::uint64_t hash = hash_of(bytes);
-  convert(source.tensor.dtype, bytes, piece.count, memory + source.offset + piece.begin);
+  if (source.form != Form::packed) {
+    float* to = reinterpret_cast<float*>(memory + source.offset) + piece.begin;
+    convert(source.tensor.dtype, bytes, piece.count, to);
+    if (source.form == Form::bf16_in_f32) round_to_bf16_in_f32(to, piece.count, to);
+  }
   have_read(bytes);
   return hash;
+}
+
+struct Panel {
+  const Placed* matrix = nullptr;
+  std::int64_t number = 0;
+};
+
+std::vector<Panel> panels_of(const Layout& layout) {
+  std::vector<Panel> panels;
+  for (const Placed& placed : layout.placed) {
+    if (layout.sources[placed.first_source].form != Form::packed) continue;
+    const PackedShape shape(placed.inputs, placed.outputs);
+    for (std::int64_t i = 0; i < shape.panels(); ++i) panels.push_back({&placed, i});
+  }
+  return panels;
+}
+
+// Rounds the rows of a panel to bf16 and packs them.
+void load_panel(const Panel& panel, const Layout& layout, std::byte* memory) {
+  const Placed& matrix = *panel.matrix;
+  const PackedShape shape(matrix.inputs, matrix.outputs);
+  const std::int64_t count = shape.outputs_of(panel.number);
+  AlignedBuffer<std::uint16_t> rows(count * matrix.inputs);
+  std::vector<float> wide(static_cast<std::size_t>(matrix.inputs));
+  std::size_t source = matrix.first_source;
+  std::int64_t row = shape.first_output(panel.number);  // of `source`
+  for (std::int64_t r = 0; r < count; ++r, ++row) {
+    while (row >= layout.sources[source].shape.front())
+      row -= layout.sources[source++].shape.front();
+    const Checkpoint::Tensor& tensor = layout.sources[source].tensor;
+    const std::size_t bytes = static_cast<std::size_t>(matrix.inputs) * bytes_of(tensor.dtype);
+    const auto from = tensor.bytes.subspan(static_cast<std::size_t>(row) * bytes, bytes);
+    std::uint16_t* to = rows.data() + r * matrix.inputs;
+    if (tensor.dtype == DType::bf16) {
+      std::memcpy(to, from.data(), bytes);
+    } else {
+      convert(tensor.dtype, from, matrix.inputs, wide.data());
+      round_to_bf16(wide.data(), matrix.inputs, to);
+    }
+  }
+  pack_panel(shape, panel.number, rows.data(), memory + matrix.offset + shape.offset(panel.number));
+}
+
+void set_view(const Placed& placed, Compute compute, const std::byte* memory) {
+  const std::span<const float> values = {reinterpret_cast<const float*>(memory + placed.offset),
+                                         static_cast<std::size_t>(placed.bytes) / sizeof(float)};
+  if (auto* const* vector = std::get_if<std::span<const float>*>(&placed.view.target)) {
+    **vector = values;
+    return;
+  }
+  WeightMatrix& matrix = *std::get<WeightMatrix*>(placed.view.target);
+  matrix.compute = compute;
+  if (compute == Compute::bf16) {
+    matrix.packed = {memory + placed.offset, static_cast<std::size_t>(placed.bytes)};
+  } else {
+    matrix.values = values;
+  }
 }
 
 // The first piece of each rank, and the end: an even, contiguous split.
@@ -219,8 +304,10 @@ std::string fingerprint_from(const std::vector<Source>& sources, const std::vect
 }  // namespace
 
 Weights Weights::load(const std::filesystem::path& folder, const ModelConfig& config,
-                      const mpi::Communicator& node, ThreadPool& pool, const Placement& placement) {
+                      Compute compute, const mpi::Communicator& node, ThreadPool& pool,
+                      const Placement& placement) {
   Weights weights;
+  weights.compute_ = compute;
   weights.layers_.resize(static_cast<std::size_t>(config.layers));
   std::vector<View> views;
   const std::vector<std::int64_t> table = {config.vocabulary, config.hidden};
@@ -237,16 +324,14 @@ Weights Weights::load(const std::filesystem::path& folder, const ModelConfig& co
   Layout layout;
   node.agree([&] {
     checkpoint.emplace(folder);
-    layout = lay_out(*checkpoint, views);
+    layout = lay_out(*checkpoint, views, compute);
     refuse_ignored_parameters(*checkpoint, layout, config);
   });
 
-  weights.memory_ = mpi::SharedMemory(node, checked_mul(layout.size, sizeof(float)),
-                                      placement.store, placement.scratch_folder);
-  auto* memory = reinterpret_cast<float*>(weights.memory_.bytes().data());
-  for (const Placed& view : layout.placed) {
-    *view.target = {memory + view.offset, static_cast<std::size_t>(view.size)};
-  }
+  weights.memory_ =
+      mpi::SharedMemory(node, layout.bytes, placement.store, placement.scratch_folder);
+  std::byte* memory = weights.memory_.bytes().data();
+  for (const Placed& placed : layout.placed) set_view(placed, compute, memory);
   if (config.tied_embeddings) weights.output_head_ = weights.embedding_;
 
   const std::vector<Piece> pieces = cut(layout.sources);
@@ -261,6 +346,13 @@ Weights Weights::load(const std::filesystem::path& folder, const ModelConfig& co
     });
   });
   weights.fingerprint_ = fingerprint_from(layout.sources, pieces, exchange(node, mine, bounds));
+  const std::vector<Panel> panels = panels_of(layout);
+  const std::vector<std::int64_t> shares = split(panels.size(), node.size());
+  node.agree([&] {
+    pool.run(shares[rank + 1] - shares[rank], [&](std::int64_t i, int) {
+      load_panel(panels[static_cast<std::size_t>(shares[rank] + i)], layout, memory);
+    });
+  });
   node.barrier();
   return weights;
 }

@@ -1,4 +1,4 @@
-// The compute-ready weights of a checkpoint: f32, one copy per node, shared by its ranks.
+// The compute-ready weights of a checkpoint: one copy per node, shared by its ranks.
 #pragma once
 
 #include <cstdint>
@@ -8,23 +8,27 @@
 #include <vector>
 
 #include "base/thread_pool.hpp"
+#include "math/linear.hpp"
 #include "model/config.hpp"
 #include "mpi/communicator.hpp"
 #include "mpi/shared_memory.hpp"
 
 namespace powerprefill {
 
-// Weights of one layer, as views. Matrices are (outputs, inputs), row-major, as in the checkpoint.
+// Weights of one layer, as views. Matrices are (outputs, inputs), in the form that the products of
+// the compute type take; all else is f32.
 struct LayerWeights {
   std::span<const float> input_norm;      // (E)
-  std::span<const float> qkv;             // ((H + 2 G) D, E): all of Q, then K, then V
-  std::span<const float> qkv_bias;        // ((H + 2 G) D), or empty
+  WeightMatrix query;                     // (H D, E)
+  std::span<const float> query_bias;      // (H D), or empty
+  WeightMatrix key_value;                 // (2 G D, E): all of K, then V
+  std::span<const float> key_value_bias;  // (2 G D), or empty
   std::span<const float> q_norm;          // (D), or empty
   std::span<const float> k_norm;          // (D), or empty
-  std::span<const float> attention_out;   // (E, H D)
+  WeightMatrix attention_out;             // (E, H D)
   std::span<const float> post_norm;       // (E)
-  std::span<const float> gate_up;         // (2 F, E): all of gate, then up
-  std::span<const float> down;            // (E, F)
+  WeightMatrix gate_up;                   // (2 F, E): all of gate, then up
+  WeightMatrix down;                      // (E, F)
 };
 
 // Owns the memory of all views.
@@ -40,10 +44,13 @@ class Weights {
   // `config`: missing, misshapen, overlapping or out-of-range tensors, dtypes other than bf16, f16
   // and f32, an index that names missing files.
   static Weights load(const std::filesystem::path& folder, const ModelConfig& config,
-                      const mpi::Communicator& node, ThreadPool& pool, const Placement& placement);
+                      Compute compute, const mpi::Communicator& node, ThreadPool& pool,
+                      const Placement& placement);
 
-  std::span<const float> embedding() const { return embedding_; }    // (V, E)
-  std::span<const float> final_norm() const { return final_norm_; }  // (E)
+  Compute compute() const { return compute_; }
+
+  std::span<const float> embedding() const { return embedding_; }      // (V, E)
+  std::span<const float> final_norm() const { return final_norm_; }    // (E)
   std::span<const float> output_head() const { return output_head_; }  // (V, E)
   const LayerWeights& layer(std::int64_t index) const {
     return layers_[static_cast<std::size_t>(index)];
@@ -58,6 +65,7 @@ class Weights {
   const std::string& location() const { return memory_.location(); }
 
  private:
+  Compute compute_ = Compute::f32;
   mpi::SharedMemory memory_;
   std::span<const float> embedding_;
   std::span<const float> final_norm_;

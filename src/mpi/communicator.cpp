@@ -68,7 +68,9 @@ Communicator Communicator::split_numa() const {
 #endif
 }
 
-void Communicator::barrier() const { check(MPI_Barrier(comm_), "MPI_Barrier"); }
+void Communicator::barrier() const {
+  check(MPI_Barrier(comm_), "MPI_Barrier");
+}
 
 void Communicator::broadcast(std::span<std::byte> data, int root) const {
   while (!data.empty()) {
@@ -100,7 +102,9 @@ std::int64_t Communicator::max(std::int64_t v) const {
 std::int64_t Communicator::min(std::int64_t v) const {
   return reduce(*this, v, MPI_INT64_T, MPI_MIN);
 }
-double Communicator::max(double v) const { return reduce(*this, v, MPI_DOUBLE, MPI_MAX); }
+double Communicator::max(double v) const {
+  return reduce(*this, v, MPI_DOUBLE, MPI_MAX);
+}
 
 void Communicator::all_gather(std::span<const std::byte> mine, std::span<std::byte> all,
                               std::span<const int> pieces) const {
@@ -128,8 +132,8 @@ std::vector<std::string> Communicator::gather_strings(const std::string& mine, i
   std::vector<std::string> result;
   if (rank_ != root) return result;
   for (std::size_t r = 0; r < counts.size(); ++r) {
-    result.push_back(all.substr(static_cast<std::size_t>(offsets[r]),
-                                static_cast<std::size_t>(counts[r])));
+    result.push_back(
+        all.substr(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(counts[r])));
   }
   return result;
 }

@@ -44,7 +44,7 @@ class Communicator {
   // `data` of `root` is copied to every rank. Sizes must agree; any length.
   void broadcast(std::span<std::byte> data, int root) const;
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   void broadcast_value(T& value, int root) const {
     broadcast(std::as_writable_bytes(std::span(&value, 1)), root);
   }

@@ -8,8 +8,14 @@ Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
-int Session::rank() const { return session_->world().rank(); }
-int Session::ranks() const { return session_->world().size(); }
-void Session::abort(int code) noexcept { session_->abort(code); }
+int Session::rank() const {
+  return session_->world().rank();
+}
+int Session::ranks() const {
+  return session_->world().size();
+}
+void Session::abort(int code) noexcept {
+  session_->abort(code);
+}
 
 }  // namespace powerprefill

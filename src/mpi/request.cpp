@@ -1,12 +1,12 @@
 #include "mpi/request.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "mpi/check.hpp"
 
@@ -51,8 +51,7 @@ void RequestBatch::send(const Communicator& comm, int peer, int tag,
   }
 }
 
-void RequestBatch::receive(const Communicator& comm, int peer, int tag,
-                           std::span<std::byte> data) {
+void RequestBatch::receive(const Communicator& comm, int peer, int tag, std::span<std::byte> data) {
   while (!data.empty()) {
     const std::size_t count = std::min(data.size(), kLargestMessage);
     MPI_Request request = MPI_REQUEST_NULL;

@@ -18,8 +18,8 @@ class Session {
   // A duplicate of MPI_COMM_WORLD.
   Communicator& world() noexcept { return world_; }
 
-  // True on the first rank of its node that asks: the one that reports a failure which several ranks
-  // may meet at the same time. Needs no other rank.
+  // True on the first rank of its node that asks: the one that reports a failure which several
+  // ranks may meet at the same time. Needs no other rank.
   bool is_first_to_fail() noexcept;
   // Number of this rank's node, from 0.
   int node() const noexcept { return node_; }

@@ -1,6 +1,7 @@
 #include "mpi/shared_memory.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,8 +10,6 @@
 #include <limits>
 #include <random>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "base/checked.hpp"
 #include "base/files.hpp"
@@ -29,9 +28,9 @@ std::int64_t number_in(const std::filesystem::path& path, std::int64_t otherwise
 void reserve(const FileHandle& file, std::int64_t bytes, const std::string& hint) {
   if (::fallocate(file.fd(), 0, 0, bytes) == 0) return;
   if (errno == EOPNOTSUPP && ::ftruncate(file.fd(), bytes) == 0) return;
-  throw Error(ErrorCode::storage, fmt::format("cannot reserve {} bytes for the weights in {}: {}; {}",
-                                              bytes, file.path().string(), reason_of_errno(errno),
-                                              hint));
+  throw Error(ErrorCode::storage,
+              fmt::format("cannot reserve {} bytes for the weights in {}: {}; {}", bytes,
+                          file.path().string(), reason_of_errno(errno), hint));
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include "report/log.hpp"
 
-#include <cstdio>
-
 #include <fmt/format.h>
+
+#include <cstdio>
 
 namespace powerprefill {
 

@@ -10,7 +10,6 @@ namespace powerprefill {
 // What the command line knows beside the report itself.
 struct ReportContext {
   std::string attention;  // e.g. "power (block 256, window 5, sink 1)"
-  std::string kv_dtype;
 };
 
 // Zones with their largest and mean seconds over the ranks, rates, bytes. Several lines.

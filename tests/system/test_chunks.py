@@ -25,6 +25,7 @@ PATTERNS = {
     "full": "--attention full",
     "hybrid": "--attention power --window 2 --full-layers 0,2",
     "bf16": "--attention power --window 2 --kv-dtype bf16",
+    "bf16 compute": "--attention power --window 2 --full-layers 1 --compute bf16",
     "f16": "--attention stride --window 3 --stride 8 --kv-dtype f16",
 }
 

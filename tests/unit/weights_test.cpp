@@ -139,7 +139,7 @@ void write_shards(const std::filesystem::path& folder, const StoredTensors& tens
 Weights load(const std::filesystem::path& folder, const ModelConfig& config, int threads = 2,
              const Weights::Placement& placement = {}) {
   ThreadPool pool(threads);
-  return Weights::load(folder, config, environment->world(), pool, placement);
+  return Weights::load(folder, config, Compute::f32, environment->world(), pool, placement);
 }
 
 void expect_view(const Model& model, std::span<const float> view,
@@ -162,23 +162,24 @@ void expect_all(const Model& model, const Weights& weights, const ModelConfig& c
     const std::string attention = prefix + "self_attn.";
     expect_view(model, layer.input_norm, {prefix + "input_layernorm.weight"});
     expect_view(model, layer.post_norm, {prefix + "post_attention_layernorm.weight"});
-    expect_view(
-        model, layer.qkv,
-        {attention + "q_proj.weight", attention + "k_proj.weight", attention + "v_proj.weight"});
-    expect_view(model, layer.attention_out, {attention + "o_proj.weight"});
-    expect_view(model, layer.gate_up,
+    expect_view(model, layer.query.values, {attention + "q_proj.weight"});
+    expect_view(model, layer.key_value.values,
+                {attention + "k_proj.weight", attention + "v_proj.weight"});
+    expect_view(model, layer.attention_out.values, {attention + "o_proj.weight"});
+    expect_view(model, layer.gate_up.values,
                 {prefix + "mlp.gate_proj.weight", prefix + "mlp.up_proj.weight"});
-    expect_view(model, layer.down, {prefix + "mlp.down_proj.weight"});
+    expect_view(model, layer.down.values, {prefix + "mlp.down_proj.weight"});
     if (config.qkv_bias) {
-      expect_view(
-          model, layer.qkv_bias,
-          {attention + "q_proj.bias", attention + "k_proj.bias", attention + "v_proj.bias"});
+      expect_view(model, layer.query_bias, {attention + "q_proj.bias"});
+      expect_view(model, layer.key_value_bias,
+                  {attention + "k_proj.bias", attention + "v_proj.bias"});
     }
     if (config.qk_norm) {
       expect_view(model, layer.q_norm, {attention + "q_norm.weight"});
       expect_view(model, layer.k_norm, {attention + "k_norm.weight"});
     }
-    EXPECT_EQ(layer.qkv_bias.empty(), !config.qkv_bias);
+    EXPECT_EQ(layer.query_bias.empty(), !config.qkv_bias);
+    EXPECT_EQ(layer.key_value_bias.empty(), !config.qkv_bias);
     EXPECT_EQ(layer.q_norm.empty(), !config.qk_norm);
     EXPECT_EQ(layer.k_norm.empty(), !config.qk_norm);
   }

@@ -1,0 +1,186 @@
+#include "math/bf16_matmul.hpp"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <shared_mutex>
+#include <tuple>
+#include <vector>
+
+#include "base/aligned_buffer.hpp"
+#include "base/checked.hpp"
+#include "math/linear.hpp"
+
+namespace powerprefill {
+
+namespace {
+
+using dnnl::memory;
+
+const dnnl::engine& engine() {
+  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+dnnl::stream& stream() {
+  // One thread per call: the tasks are ours. The number is OpenMP's for each thread apart.
+  thread_local dnnl::stream own = [] {
+    omp_set_num_threads(1);
+    return dnnl::stream(engine());
+  }();
+  return own;
+}
+
+// What a product's kernel is made for.
+using Key =
+    std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, bool>;
+
+struct Kernel {
+  dnnl::matmul::primitive_desc description;
+  dnnl::matmul primitive;
+};
+
+memory::desc weights_of(std::int64_t inputs, std::int64_t outputs);
+
+dnnl::matmul::primitive_desc describe(std::int64_t rows, const memory::desc& weights,
+                                      std::int64_t inputs, std::int64_t outputs, std::int64_t x_ld,
+                                      std::int64_t y_ld, bool accumulate, bool bias) {
+  stream();  // the number of threads is read when a description is made
+  const memory::desc x({rows, inputs}, memory::data_type::bf16, memory::dims{x_ld, 1});
+  const memory::desc y({rows, outputs}, memory::data_type::f32, memory::dims{y_ld, 1});
+  const memory::desc b =
+      bias ? memory::desc({1, outputs}, memory::data_type::f32, memory::dims{outputs, 1})
+           : memory::desc();
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (accumulate) {
+    dnnl::post_ops sum;
+    sum.append_sum(1.0F);
+    attributes.set_post_ops(sum);
+  }
+#if DNNL_VERSION_MAJOR >= 3
+  return dnnl::matmul::primitive_desc(engine(), x, weights, b, y, attributes);
+#else
+  return dnnl::matmul::primitive_desc(dnnl::matmul::desc(x, weights, b, y), attributes, engine());
+#endif
+}
+
+memory::desc weights_of(std::int64_t inputs, std::int64_t outputs) {
+  static std::mutex mutex;
+  static std::map<std::pair<std::int64_t, std::int64_t>, memory::desc> known;
+  const std::lock_guard lock(mutex);
+  auto found = known.find({inputs, outputs});
+  if (found == known.end()) {
+    const memory::desc any({inputs, outputs}, memory::data_type::bf16, memory::format_tag::any);
+    const auto description =
+        describe(kTileTokens, any, inputs, outputs, inputs, outputs, false, false);
+    found = known.emplace(std::pair(inputs, outputs), description.weights_desc()).first;
+  }
+  return found->second;
+}
+
+const Kernel& kernel_for(std::int64_t inputs, std::int64_t outputs, const PanelProduct& p) {
+  static std::shared_mutex mutex;
+  static std::map<Key, std::unique_ptr<Kernel>> known;
+  const Key key = {p.rows, inputs, outputs, p.x_ld, p.y_ld, p.accumulate, p.bias != nullptr};
+  {
+    const std::shared_lock lock(mutex);
+    const auto found = known.find(key);
+    if (found != known.end()) return *found->second;
+  }
+  const memory::desc weights = weights_of(inputs, outputs);
+  const std::unique_lock lock(mutex);
+  auto& place = known[key];
+  if (!place) {
+    const auto description =
+        describe(p.rows, weights, inputs, outputs, p.x_ld, p.y_ld, p.accumulate, p.bias != nullptr);
+    place = std::make_unique<Kernel>(Kernel{description, dnnl::matmul(description)});
+  }
+  return *place;
+}
+
+// oneDNN speaks of its own errors; they become ours.
+template <typename Body>
+auto translated(const Body& body) {
+  try {
+    return body();
+  } catch (const dnnl::error& error) {
+    throw Error(ErrorCode::internal, fmt::format("oneDNN failed: {}", error.what()));
+  }
+}
+
+}  // namespace
+
+PackedShape::PackedShape(std::int64_t inputs, std::int64_t outputs)
+    : inputs_(inputs), outputs_(outputs) {
+  panel_bytes_ = translated([&] {
+    std::int64_t most = 0;
+    for (const std::int64_t count : {std::min(outputs, kBf16Panel), outputs_of(panels() - 1)}) {
+      most = std::max(most, static_cast<std::int64_t>(weights_of(inputs, count).get_size()));
+    }
+    return round_up(most, 64);
+  });
+}
+
+std::int64_t PackedShape::outputs_of(std::int64_t panel) const {
+  return std::min(kBf16Panel, outputs_ - first_output(panel));
+}
+
+void pack_panel(const PackedShape& shape, std::int64_t panel, const std::uint16_t* rows,
+                std::byte* packed) {
+  translated([&] {
+    const std::int64_t inputs = shape.inputs();
+    const std::int64_t outputs = shape.outputs_of(panel);
+    // W^T (inputs, outputs), as it lies: outputs are rows.
+    const memory::desc plain({inputs, outputs}, memory::data_type::bf16, memory::dims{1, inputs});
+    memory from(plain, engine(), const_cast<std::uint16_t*>(rows));
+    memory to(weights_of(inputs, outputs), engine(), packed);
+    stream();
+    dnnl::reorder(from, to).execute(stream(), from, to);
+    stream().wait();
+  });
+}
+
+void multiply_panel(const PackedShape& shape, std::int64_t panel, const PanelProduct& product) {
+  translated([&] {
+    const std::int64_t outputs = shape.outputs_of(panel);
+    const Kernel& kernel = kernel_for(shape.inputs(), outputs, product);
+    const auto& description = kernel.description;
+    thread_local AlignedBuffer<std::byte> scratch;
+    const auto needed = static_cast<std::int64_t>(description.scratchpad_desc().get_size());
+    if (std::cmp_less(scratch.size(), needed)) scratch = AlignedBuffer<std::byte>(needed);
+    std::unordered_map<int, memory> arguments = {
+        {DNNL_ARG_SRC,
+         memory(description.src_desc(), engine(), const_cast<std::uint16_t*>(product.x))},
+        {DNNL_ARG_WEIGHTS,
+         memory(description.weights_desc(), engine(), const_cast<std::byte*>(product.packed))},
+        {DNNL_ARG_DST, memory(description.dst_desc(), engine(), product.y)},
+        {DNNL_ARG_SCRATCHPAD, memory(description.scratchpad_desc(), engine(), scratch.data())}};
+    if (product.bias != nullptr) {
+      arguments.emplace(DNNL_ARG_BIAS, memory(description.bias_desc(), engine(),
+                                              const_cast<float*>(product.bias)));
+    }
+    kernel.primitive.execute(stream(), arguments);
+    stream().wait();
+  });
+}
+
+std::string matmul_library() {
+  const dnnl_version_t* version = dnnl_version();
+  return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
+}
+
+std::string matmul_kernel(std::int64_t rows, std::int64_t inputs, std::int64_t outputs) {
+  return translated([&] {
+    return std::string(
+        describe(rows, weights_of(inputs, outputs), inputs, outputs, inputs, outputs, false, false)
+            .impl_info_str());
+  });
+}
+
+}  // namespace powerprefill

@@ -1,0 +1,37 @@
+// The arithmetic of the linear layers and of attention.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace powerprefill {
+
+// What products are computed from; sums are f32 in any case.
+enum class Compute {
+  f32,
+  bf16,           // bf16 operands, on the CPU's own bf16 instructions
+  bf16_emulated,  // the same operands in f32 instructions: slow, for CPUs without
+};
+
+// The best bf16 instructions of this CPU that the operating system lets us use.
+enum class Bf16Isa { none, avx512, amx };
+Bf16Isa bf16_isa();
+
+// "auto" is bf16 where the CPU has it, else f32; "bf16" is emulated where it has not. Throws
+// Error(usage) for other names than auto, f32 and bf16.
+Compute compute_from_name(const std::string& name);
+// "f32" or "bf16".
+std::string_view name_of(Compute compute);
+
+// Bytes of one operand in memory.
+constexpr std::int64_t operand_bytes(Compute compute) {
+  return compute == Compute::bf16 ? 2 : 4;
+}
+
+// Stores n values as operands: rounded to bf16 (to nearest, ties to even) unless compute is f32.
+// `out` may be `x` itself.
+void store_operands(Compute compute, const float* x, std::int64_t n, void* out);
+
+}  // namespace powerprefill
