@@ -48,7 +48,9 @@ LayerForward::LayerForward(const Context& context)
       projected_(checked_mul(wave_tiles_ * kTileTokens, widest_projection(context.config))),
       attended_(
           checked_mul(wave_tiles_ * kTileTokens, context.config.heads * context.config.head_dim *
-                                                     operand_bytes(context.weights.compute()))) {
+                                                     operand_bytes(context.weights.compute()))),
+      activated_(checked_mul(wave_tiles_ * kTileTokens, context.config.feed_forward *
+                                                            operand_bytes(context.weights.compute()))) {
   const RopeFrequencies frequencies = rope_frequencies(context.config);
   for (const RowRun& run : local_.runs()) {
     rope_.emplace_back(context.pool, frequencies.inv_freq, frequencies.attention_scaling,
@@ -207,12 +209,11 @@ void LayerForward::feed_forward(std::int64_t layer) {
       for (std::int64_t r = task * kRowsPerTask; r < (task + 1) * kRowsPerTask; ++r) {
         float* gate = projected_.data() + r * 2 * f;
         silu_multiply(gate, gate + f, f);
-        store_operands(compute(), gate, f, gate);  // at the row's begin
+        store_operands(compute(), gate, f, operand_row(activated_, r, f));
       }
     });
     apply_linear(context_.pool, {weights.down, {}, f, e}, tiles,
-                 {projected_.data(),
-                  2 * f * static_cast<std::int64_t>(sizeof(float)) / operand_bytes(compute())},
+                 {activated_.data(), f},
                  {hidden, e}, true, context_.poll);
   });
 }
@@ -232,7 +233,7 @@ std::int64_t LayerForward::bytes() const {
   std::int64_t bytes = attention_.bytes();
   for (const RopeTable& table : rope_) bytes += table.bytes();
   return bytes + static_cast<std::int64_t>(hidden_.bytes() + normed_.bytes() + projected_.bytes() +
-                                           attended_.bytes());
+                                           attended_.bytes() + activated_.bytes());
 }
 
 void LayerForward::for_each_wave(

@@ -85,6 +85,7 @@ class LayerForward {
   AlignedBuffer<std::byte> normed_;    // (wave rows, E) of operands
   AlignedBuffer<float> projected_;     // (wave rows, the widest projection)
   AlignedBuffer<std::byte> attended_;  // (wave rows, H D) of operands
+  AlignedBuffer<std::byte> activated_;  // (wave rows, F) of operands
 };
 
 }  // namespace powerprefill

@@ -26,7 +26,8 @@ RankMemory rank_memory(const ModelConfig& config, const KvShape& kv, const Chunk
   const std::int64_t widest = std::max({2 * kv.row_elements(), queries, 2 * config.feed_forward});
   RankMemory memory;
   memory.activations = (rows * config.hidden + owned * config.head_dim +
-                        tiles * kTileTokens * (config.hidden + widest + queries)) *
+                        tiles * kTileTokens *
+                            (config.hidden + widest + queries + config.feed_forward)) *
                        f32;
   if (chunk.saves_hidden) memory.activations += owned * config.hidden * f32;
   memory.attention = owned * config.heads * (2 * config.head_dim + 2) * f32;

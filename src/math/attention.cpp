@@ -17,15 +17,18 @@ void merge_key_block(const AttentionShape& shape, const AttentionState& state, M
   const std::int64_t d = shape.head_dim;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   float* scores = scratch.scores();
-  for (std::int64_t row = 0; row < shape.rows(); row += kQueryTile) {
-    const std::int64_t rows = std::min(kQueryTile, shape.rows() - row);
+  // Half of the diagonal block is never seen: smaller tiles skip more of it.
+  const std::int64_t query_tile = diagonal ? kQueryTile / 2 : kQueryTile;
+  const std::int64_t key_tile = diagonal ? kKeyTile / 2 : kKeyTile;
+  for (std::int64_t row = 0; row < shape.rows(); row += query_tile) {
+    const std::int64_t rows = std::min(query_tile, shape.rows() - row);
     // The latest token of the tile; a tile that spans two heads holds every token in between.
     const std::int64_t first_token = row % shape.block;
     const std::int64_t last_token = std::min(first_token + rows, shape.block) - 1;
-    for (std::int64_t tile = ceil_div(shape.block, kKeyTile) - 1; tile >= 0; --tile) {
-      const std::int64_t first_key = tile * kKeyTile;
+    for (std::int64_t tile = ceil_div(shape.block, key_tile) - 1; tile >= 0; --tile) {
+      const std::int64_t first_key = tile * key_tile;
       if (first_key >= keys_present || (diagonal && first_key > last_token)) continue;
-      const std::int64_t keys = std::min(kKeyTile, shape.block - first_key);
+      const std::int64_t keys = std::min(key_tile, shape.block - first_key);
       gemm_nt(rows, keys, d, scale, {state.query + row * d, d},
               {key.data + first_key * key.ld, key.ld}, 0.0F, {scores, keys});
       for (std::int64_t r = 0; r < rows; ++r) {

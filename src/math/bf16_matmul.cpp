@@ -36,37 +36,22 @@ dnnl::stream& stream() {
   return own;
 }
 
-// What a product's kernel is made for.
-using Key =
-    std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, bool>;
-
 struct Kernel {
   dnnl::matmul::primitive_desc description;
   dnnl::matmul primitive;
 };
 
-memory::desc weights_of(std::int64_t inputs, std::int64_t outputs);
-
 dnnl::matmul::primitive_desc describe(std::int64_t rows, const memory::desc& weights,
-                                      std::int64_t inputs, std::int64_t outputs, std::int64_t x_ld,
-                                      std::int64_t y_ld, bool accumulate, bool bias) {
+                                      std::int64_t inputs, std::int64_t outputs) {
   stream();  // the number of threads is read when a description is made
-  const memory::desc x({rows, inputs}, memory::data_type::bf16, memory::dims{x_ld, 1});
-  const memory::desc y({rows, outputs}, memory::data_type::f32, memory::dims{y_ld, 1});
-  const memory::desc b =
-      bias ? memory::desc({1, outputs}, memory::data_type::f32, memory::dims{outputs, 1})
-           : memory::desc();
+  const memory::desc x({rows, inputs}, memory::data_type::bf16, memory::format_tag::ab);
+  const memory::desc y({rows, outputs}, memory::data_type::f32, memory::format_tag::ab);
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  if (accumulate) {
-    dnnl::post_ops sum;
-    sum.append_sum(1.0F);
-    attributes.set_post_ops(sum);
-  }
 #if DNNL_VERSION_MAJOR >= 3
-  return dnnl::matmul::primitive_desc(engine(), x, weights, b, y, attributes);
+  return dnnl::matmul::primitive_desc(engine(), x, weights, y, attributes);
 #else
-  return dnnl::matmul::primitive_desc(dnnl::matmul::desc(x, weights, b, y), attributes, engine());
+  return dnnl::matmul::primitive_desc(dnnl::matmul::desc(x, weights, y), attributes, engine());
 #endif
 }
 
@@ -77,17 +62,19 @@ memory::desc weights_of(std::int64_t inputs, std::int64_t outputs) {
   auto found = known.find({inputs, outputs});
   if (found == known.end()) {
     const memory::desc any({inputs, outputs}, memory::data_type::bf16, memory::format_tag::any);
-    const auto description =
-        describe(kTileTokens, any, inputs, outputs, inputs, outputs, false, false);
-    found = known.emplace(std::pair(inputs, outputs), description.weights_desc()).first;
+    found = known
+                .emplace(std::pair(inputs, outputs),
+                         describe(kTileTokens, any, inputs, outputs).weights_desc())
+                .first;
   }
   return found->second;
 }
 
-const Kernel& kernel_for(std::int64_t inputs, std::int64_t outputs, const PanelProduct& p) {
+const Kernel& kernel_for(std::int64_t rows, std::int64_t inputs, std::int64_t outputs) {
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
   static std::shared_mutex mutex;
   static std::map<Key, std::unique_ptr<Kernel>> known;
-  const Key key = {p.rows, inputs, outputs, p.x_ld, p.y_ld, p.accumulate, p.bias != nullptr};
+  const Key key = {rows, inputs, outputs};
   {
     const std::shared_lock lock(mutex);
     const auto found = known.find(key);
@@ -97,8 +84,7 @@ const Kernel& kernel_for(std::int64_t inputs, std::int64_t outputs, const PanelP
   const std::unique_lock lock(mutex);
   auto& place = known[key];
   if (!place) {
-    const auto description =
-        describe(p.rows, weights, inputs, outputs, p.x_ld, p.y_ld, p.accumulate, p.bias != nullptr);
+    const auto description = describe(rows, weights, inputs, outputs);
     place = std::make_unique<Kernel>(Kernel{description, dnnl::matmul(description)});
   }
   return *place;
@@ -146,26 +132,22 @@ void pack_panel(const PackedShape& shape, std::int64_t panel, const std::uint16_
   });
 }
 
-void multiply_panel(const PackedShape& shape, std::int64_t panel, const PanelProduct& product) {
+void multiply_panel(const PackedShape& shape, std::int64_t panel, std::int64_t rows,
+                    const std::uint16_t* x, const std::byte* packed, float* y) {
   translated([&] {
-    const std::int64_t outputs = shape.outputs_of(panel);
-    const Kernel& kernel = kernel_for(shape.inputs(), outputs, product);
+    const Kernel& kernel = kernel_for(rows, shape.inputs(), shape.outputs_of(panel));
     const auto& description = kernel.description;
     thread_local AlignedBuffer<std::byte> scratch;
     const auto needed = static_cast<std::int64_t>(description.scratchpad_desc().get_size());
     if (std::cmp_less(scratch.size(), needed)) scratch = AlignedBuffer<std::byte>(needed);
-    std::unordered_map<int, memory> arguments = {
-        {DNNL_ARG_SRC,
-         memory(description.src_desc(), engine(), const_cast<std::uint16_t*>(product.x))},
-        {DNNL_ARG_WEIGHTS,
-         memory(description.weights_desc(), engine(), const_cast<std::byte*>(product.packed))},
-        {DNNL_ARG_DST, memory(description.dst_desc(), engine(), product.y)},
-        {DNNL_ARG_SCRATCHPAD, memory(description.scratchpad_desc(), engine(), scratch.data())}};
-    if (product.bias != nullptr) {
-      arguments.emplace(DNNL_ARG_BIAS, memory(description.bias_desc(), engine(),
-                                              const_cast<float*>(product.bias)));
-    }
-    kernel.primitive.execute(stream(), arguments);
+    kernel.primitive.execute(
+        stream(),
+        {{DNNL_ARG_SRC,
+          memory(description.src_desc(), engine(), const_cast<std::uint16_t*>(x))},
+         {DNNL_ARG_WEIGHTS,
+          memory(description.weights_desc(), engine(), const_cast<std::byte*>(packed))},
+         {DNNL_ARG_DST, memory(description.dst_desc(), engine(), y)},
+         {DNNL_ARG_SCRATCHPAD, memory(description.scratchpad_desc(), engine(), scratch.data())}});
     stream().wait();
   });
 }
@@ -178,8 +160,7 @@ std::string matmul_library() {
 std::string matmul_kernel(std::int64_t rows, std::int64_t inputs, std::int64_t outputs) {
   return translated([&] {
     return std::string(
-        describe(rows, weights_of(inputs, outputs), inputs, outputs, inputs, outputs, false, false)
-            .impl_info_str());
+        describe(rows, weights_of(inputs, outputs), inputs, outputs).impl_info_str());
   });
 }
 

@@ -12,7 +12,7 @@
 
 namespace powerprefill {
 
-inline constexpr std::int64_t kBf16Panel = 512;
+inline constexpr std::int64_t kBf16Panel = 256;
 
 // Where the panels of a matrix lie in its packed form.
 class PackedShape {
@@ -35,20 +35,10 @@ class PackedShape {
 void pack_panel(const PackedShape& shape, std::int64_t panel, const std::uint16_t* rows,
                 std::byte* packed);
 
-// y (rows, outputs of the panel) = x (rows, inputs) W^T + bias, or += without bias. x and y have
-// row distances of their own, in elements. The bits of a row depend on `rows` only through the
-// kernels that oneDNN picks for that number.
-struct PanelProduct {
-  std::int64_t rows;
-  const std::uint16_t* x;
-  std::int64_t x_ld;
-  const std::byte* packed;  // of the panel
-  const float* bias;        // of the panel, or nullptr
-  float* y;
-  std::int64_t y_ld;
-  bool accumulate;
-};
-void multiply_panel(const PackedShape& shape, std::int64_t panel, const PanelProduct& product);
+// y (rows, outputs of the panel) = x W^T. Both are dense: oneDNN 2 has fast kernels for nothing else. The
+// bits of a row depend on `rows` only through the kernels that oneDNN picks for that number.
+void multiply_panel(const PackedShape& shape, std::int64_t panel, std::int64_t rows,
+                    const std::uint16_t* x, const std::byte* packed, float* y);
 
 // "oneDNN 2.6.3", and the implementation that it picks for a product, e.g. "brg:avx512_core_amx".
 std::string matmul_library();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/aligned_buffer.hpp"
 #include "base/checked.hpp"
 #include "math/bf16_matmul.hpp"
 #include "math/row_ops.hpp"
@@ -13,26 +14,38 @@ namespace {
 
 constexpr std::int64_t kRowOutputs = 64;  // outputs per task of a single-row product
 
+// Moves a dense panel of results to where it belongs.
+void place_panel(const Linear& linear, std::int64_t first, std::int64_t count, const float* panel,
+                 std::int64_t rows, MatrixSpan y, bool accumulate) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float* out = y.data + r * y.ld + first;
+    if (accumulate) {
+      add(out, panel + r * count, count);
+    } else {
+      std::copy_n(panel + r * count, count, out);
+    }
+    if (!linear.bias.empty()) add(out, linear.bias.data() + first, count);
+  }
+}
+
 void apply_packed(ThreadPool& pool, const Linear& linear, std::int64_t tiles, OperandView x,
                   MatrixSpan y, bool accumulate, const std::function<void()>& between) {
+  if (x.ld != linear.inputs) {
+    throw Error(ErrorCode::internal, "rows of bf16 operands have to lie end to end");
+  }
   const PackedShape shape(linear.inputs, linear.outputs);
   const auto* rows = static_cast<const std::uint16_t*>(x.data);
   // Tiles of a panel follow each other: the panel stays in the core's cache.
   pool.run(
       tiles * shape.panels(),
       [&](std::int64_t task, int) {
+        thread_local AlignedBuffer<float> result(kTileTokens * kBf16Panel);
         const std::int64_t panel = task / tiles;
         const std::int64_t row = task % tiles * kTileTokens;
-        const std::int64_t first = shape.first_output(panel);
-        multiply_panel(shape, panel,
-                       {.rows = kTileTokens,
-                        .x = rows + row * x.ld,
-                        .x_ld = x.ld,
-                        .packed = linear.weight.packed.data() + shape.offset(panel),
-                        .bias = linear.bias.empty() ? nullptr : linear.bias.data() + first,
-                        .y = y.data + row * y.ld + first,
-                        .y_ld = y.ld,
-                        .accumulate = accumulate});
+        multiply_panel(shape, panel, kTileTokens, rows + row * x.ld,
+                       linear.weight.packed.data() + shape.offset(panel), result.data());
+        place_panel(linear, shape.first_output(panel), shape.outputs_of(panel), result.data(),
+                    kTileTokens, {y.data + row * y.ld, y.ld}, accumulate);
       },
       between);
 }
@@ -49,15 +62,9 @@ void apply_packed_row(ThreadPool& pool, const Linear& linear, const float* x, st
     const std::int64_t first = shape.first_output(panel);
     const std::int64_t count = shape.outputs_of(panel);
     alignas(64) float out[kBf16Panel];
-    multiply_panel(shape, panel,
-                   {.rows = 1,
-                    .x = operands.data(),
-                    .x_ld = linear.inputs,
-                    .packed = linear.weight.packed.data() + shape.offset(panel),
-                    .bias = linear.bias.empty() ? nullptr : linear.bias.data() + first,
-                    .y = out,
-                    .y_ld = count,
-                    .accumulate = false});
+    multiply_panel(shape, panel, 1, operands.data(),
+                   linear.weight.packed.data() + shape.offset(panel), out);
+    if (!linear.bias.empty()) add(out, linear.bias.data() + first, count);
     for (std::int64_t o = std::max(begin, first); o < std::min(end, first + count); ++o) {
       y[o] = out[o - first];
     }

@@ -129,6 +129,26 @@ void AddScaled(float* y, const float* x, float scale, std::int64_t n) {
   for (; i < n; ++i) y[i] += scale * x[i];
 }
 
+// exp(x) for x <= 0 with a relative error of about 2e-7; 0 below -87. Fewer steps than
+// the general function. Source: the expf of Cephes.
+inline Vector FallingExponential(Vector x) {
+  const hn::RebindToSigned<decltype(kFloats)> integers;
+  const auto constant = [](float value) { return hn::Set(kFloats, value); };
+  const auto is_small = hn::Lt(x, constant(-87.0F));
+  x = hn::Max(x, constant(-87.0F));
+  const Vector n = hn::Round(hn::Mul(x, constant(1.44269504F)));
+  Vector r = hn::NegMulAdd(n, constant(0.693359375F), x);
+  r = hn::NegMulAdd(n, constant(-2.12194440e-4F), r);
+  Vector p = hn::MulAdd(constant(1.9875691500e-4F), r, constant(1.3981999507e-3F));
+  p = hn::MulAdd(p, r, constant(8.3334519073e-3F));
+  p = hn::MulAdd(p, r, constant(4.1665795894e-2F));
+  p = hn::MulAdd(p, r, constant(1.6666665459e-1F));
+  p = hn::MulAdd(p, r, constant(5.0000001201e-1F));
+  p = hn::MulAdd(hn::Mul(r, r), p, hn::Add(r, constant(1.0F)));
+  const auto power = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(integers, n), hn::Set(integers, 127)));
+  return hn::IfThenZeroElse(is_small, hn::Mul(p, hn::BitCast(kFloats, power)));
+}
+
 inline void Scale(float* y, float scale, std::int64_t n) {
   const std::int64_t step = lanes();
   const Vector s = hn::Set(kFloats, scale);
@@ -169,13 +189,13 @@ void MergeSoftmaxRow(float* scores, std::int64_t count, std::int64_t width, floa
   Vector partial = hn::Zero(kFloats);
   std::int64_t i = 0;
   for (; i + step <= count; i += step) {
-    const Vector p = exponential(hn::Sub(hn::LoadU(kFloats, scores + i), m));
+    const Vector p = FallingExponential(hn::Sub(hn::LoadU(kFloats, scores + i), m));
     hn::StoreU(p, kFloats, scores + i);
     partial = hn::Add(partial, p);
   }
   float rest = 0.0F;
   for (; i < count; ++i) {
-    scores[i] = hn::GetLane(exponential(hn::Set(kFloats, scores[i] - maximum)));
+    scores[i] = hn::GetLane(FallingExponential(hn::Set(kFloats, scores[i] - maximum)));
     rest += scores[i];
   }
   for (; i < width; ++i) scores[i] = 0.0F;
