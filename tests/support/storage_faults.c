@@ -1,6 +1,6 @@
 // Preloaded by tests: lets a storage call of one rank fail, and writes down what is done to the files
 // whose path contains $FAULT_PATH. Environment:
-//   FAULT_LOG    a line for every such call: "rank call main|thread file bytes", and, once a commit
+//   FAULT_LOG    a line for every such call: "RANK CALL main|thread|record FILE", and, once a commit
 //                record is synced, "commit SEQUENCE TOKENS"
 //   FAULT_RANK, FAULT_CALL, FAULT_NTH, FAULT_ERRNO
 //                the NTH such CALL (from 0) of this rank fails, in FAULT_STICKY all calls from there on
@@ -29,14 +29,14 @@ static void note(const char* line) {
 }
 
 // Whether this call is to fail; errno is set if so.
-static int strikes(const char* call, const char* path, size_t bytes) {
+static int strikes(const char* call, const char* path, const char* kind) {
   const char* wanted = getenv("FAULT_PATH");
   const char* rank = getenv("OMPI_COMM_WORLD_RANK");
   if (wanted == NULL || rank == NULL || strstr(path, wanted) == NULL) return 0;
   const char* slash = strrchr(path, '/');
   char line[512];
-  snprintf(line, sizeof line, "%s %s %s %.300s %zu\n", rank, call,
-           getpid() == gettid() ? "main" : "thread", slash == NULL ? path : slash + 1, bytes);
+  snprintf(line, sizeof line, "%s %s %s %.300s\n", rank, call, kind,
+           slash == NULL ? path : slash + 1);
   note(line);
   const char* failing = getenv("FAULT_CALL");
   if (failing == NULL || strcmp(rank, getenv("FAULT_RANK")) != 0) return 0;
@@ -47,23 +47,26 @@ static int strikes(const char* call, const char* path, size_t bytes) {
   return 1;
 }
 
-static int strikes_file(const char* call, int fd, size_t bytes) {
+static int strikes_file(const char* call, int fd, const char* kind) {
   char link[64];
   char path[4096];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   const ssize_t length = readlink(link, path, sizeof path - 1);
   if (length < 0) return 0;
   path[length] = '\0';
-  return strikes(call, path, bytes);
+  return strikes(call, path, kind);
 }
 
+static const char* thread(void) { return getpid() == gettid() ? "main" : "thread"; }
+
 ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
-  if (strikes_file("pwrite", fd, size)) return -1;
+  const int is_record = size == 64 && memcmp(data, "PPKVCMT1", 8) == 0;
+  if (strikes_file("pwrite", fd, is_record ? "record" : thread())) return -1;
   const ssize_t count = syscall(SYS_pwrite64, fd, data, size, offset);
-  if (count == 64) {  // a record that could not be synced is taken back by zeros
-    const int valid = memcmp(data, "PPKVCMT1", 8) == 0;
-    memset(record, 0, sizeof record);
-    if (valid) memcpy(record, data, sizeof record);
+  if (is_record && count == 64) {
+    memcpy(record, data, sizeof record);
+  } else if (getpid() == gettid()) {
+    record[2] = 0;  // what is synced next is no record, or takes one back
   }
   return count;
 }
@@ -71,10 +74,10 @@ ssize_t pwrite64(int fd, const void* data, size_t size, off_t offset) {
   return pwrite(fd, data, size, offset);
 }
 int fsync(int fd) {
-  return strikes_file("fsync", fd, 0) ? -1 : (int)syscall(SYS_fsync, fd);
+  return strikes_file("fsync", fd, thread()) ? -1 : (int)syscall(SYS_fsync, fd);
 }
 int fdatasync(int fd) {
-  if (strikes_file("fdatasync", fd, 0)) return -1;
+  if (strikes_file("fdatasync", fd, "record")) return -1;
   const int status = (int)syscall(SYS_fdatasync, fd);
   if (status == 0 && record[2] != 0) {
     char line[64];
@@ -84,7 +87,7 @@ int fdatasync(int fd) {
   return status;
 }
 int fallocate(int fd, int mode, off_t offset, off_t size) {
-  return strikes_file("fallocate", fd, (size_t)size)
+  return strikes_file("fallocate", fd, thread())
              ? -1
              : (int)syscall(SYS_fallocate, fd, mode, offset, size);
 }
@@ -93,12 +96,12 @@ int fallocate64(int fd, int mode, off_t offset, off_t size) {
 }
 ssize_t copy_file_range(int from, off_t* from_at, int to, off_t* to_at, size_t size,
                         unsigned flags) {
-  return strikes_file("copy_file_range", to, size)
+  return strikes_file("copy_file_range", to, thread())
              ? -1
              : syscall(SYS_copy_file_range, from, from_at, to, to_at, size, flags);
 }
 int renameat2(int from_at, const char* from, int to_at, const char* to, unsigned flags) {
-  return strikes("rename", to, 0)
+  return strikes("rename", to, thread())
              ? -1
              : (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
 }
