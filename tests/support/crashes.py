@@ -21,8 +21,8 @@ from support.checkpoint import Spec, processes_of, run, start, write_checkpoint
 OUT = "kv.h5"
 BLOCK = 16
 MODEL = Spec(layers=4, heads=6, kv_heads=3)
-PREFILL = ["--block", BLOCK, "--attention", "power", "--window", 2, "--full-layers", 1, "--save-hidden",
-           "--chunk-tokens", BLOCK, "--reserve", 0]
+PREFILL = ["--block", BLOCK, "--attention", "power", "--window", 2, "--full-layers", 1,
+           "--save-hidden", "--chunk-tokens", BLOCK, "--reserve", 0]
 TOKENS = BLOCK * 40 + 5  # of the prompt
 FIRST = BLOCK * 9 + 3    # of the file that growth and append begin with
 COMMON = BLOCK * 20      # with the prompt of the file that lends its prefix
@@ -52,13 +52,15 @@ def look(path):
         return 0
 
 
-def hidden_names(folder):
-    """Names of temporary files: of outputs in the folder, and of any run in shared memory."""
-    return sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) + shared_names()
-
-
-def shared_names():
-    return sorted(p.name for p in SHARED_MEMORY.glob("powerprefill*"))
+def names_left(folder):
+    """Names of temporary files: of outputs in the folder, and of this program in shared memory,
+    where those of runs beside this test come and go."""
+    shared = lambda: {p.name for p in SHARED_MEMORY.glob("powerprefill*")}  # noqa: E731
+    left, deadline = shared(), time.monotonic() + 2
+    while left and time.monotonic() < deadline:
+        time.sleep(0.02)
+        left &= shared()
+    return sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) + sorted(left)
 
 
 class Job:
@@ -88,8 +90,8 @@ class Job:
             new = TOKENS + GENERATED - max(tokens, TOKENS)
             return ["decode", folder / OUT, *common, "--append", "--max-new-tokens", new, *more]
         prefix = ["--prefix", folder / "lender.h5"] if self.lends else []
-        return ["prefill", *common, *PREFILL, "--tokens", self.workshop.file_of(0), "--out", folder / OUT,
-                "--resume", *prefix]
+        return ["prefill", *common, *PREFILL, "--tokens", self.workshop.file_of(0),
+                "--out", folder / OUT, "--resume", *prefix]
 
 
 class Workshop:
@@ -103,8 +105,8 @@ class Workshop:
         other[COMMON + 3:] = (other[COMMON + 3:] + 1) % MODEL.vocabulary
         self.lender = self.prefill(other, "lender.h5")
         first = self.prefill(self.ids[:FIRST], "first.h5")
-        self.jobs = [Job("prefill", self), Job("growth", self, first), Job("prefix", self, None, True),
-                     Job("append", self, first)]
+        self.jobs = [Job("prefill", self), Job("growth", self, first),
+                     Job("prefix", self, lends=True), Job("append", self, first)]
         for job in self.jobs:
             here = self.folder / job.name
             here.mkdir()
@@ -125,8 +127,8 @@ class Workshop:
 
     def prefill(self, ids, name):
         np.save(self.folder / "ids.npy", ids)
-        result = run(["prefill", "--model", self.model, *PREFILL, "--tokens", self.folder / "ids.npy",
-                      "--out", self.folder / name, "--threads", 1, "--quiet"], ranks=2)
+        result = run(["prefill", "--model", self.model, *PREFILL, "--threads", 1, "--quiet",
+                      "--tokens", self.folder / "ids.npy", "--out", self.folder / name], ranks=2)
         assert result.code == 0, result
         return self.folder / name
 
@@ -216,7 +218,7 @@ class CrashChecks:
             result = run(job.command(folder, tokens), ranks=ranks, timeout=120)
             self.assertEqual((result.code, result.left), (0, []), result)
         self.assertEqual(committed(folder / OUT), job.expected)
-        self.assertEqual(hidden_names(folder), [])
+        self.assertEqual(names_left(folder), [])
 
 
 @contextlib.contextmanager

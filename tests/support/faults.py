@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import errno
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,8 +22,9 @@ class Call:
 
     def fault(self, error, sticky):
         """The environment in which it fails; if `sticky`, all that follow fail too."""
-        return {"FAULT_RANK": str(self.rank), "FAULT_CALL": self.name, "FAULT_NTH": str(self.number),
-                "FAULT_ERRNO": str(getattr(errno, error)), **({"FAULT_STICKY": "1"} if sticky else {})}
+        return {"FAULT_RANK": str(self.rank), "FAULT_CALL": self.name,
+                "FAULT_NTH": str(self.number), "FAULT_ERRNO": str(getattr(errno, error)),
+                **({"FAULT_STICKY": "1"} if sticky else {})}
 
 
 class Log:
@@ -31,7 +33,9 @@ class Log:
 
     def environment(self, folder):
         """Of a run whose calls on files in the folder are to be seen."""
-        return {"LD_PRELOAD": str(self.library), "FAULT_PATH": str(folder), "FAULT_LOG": str(self.path)}
+        sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        return {"LD_PRELOAD": str(self.library), "FAULT_PATH": str(folder),
+                "FAULT_LOG": str(self.path), "ASAN_OPTIONS": sanitizer.removeprefix(":")}
 
     def lines(self):
         """The words of every line that is complete."""

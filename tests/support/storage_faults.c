@@ -1,9 +1,10 @@
-// Preloaded by tests: lets a storage call of one rank fail, and writes down what is done to the files
+// Preloaded by tests: lets storage calls of one rank fail, and writes down what is done to files
 // whose path contains $FAULT_PATH. Environment:
-//   FAULT_LOG    a line for every such call: "RANK CALL main|thread|record FILE", and, once a commit
-//                record is synced, "commit SEQUENCE TOKENS"
+//   FAULT_LOG  a line for every such call: "RANK CALL main|thread|record FILE", and, once a commit
+//              record is synced, "commit SEQUENCE TOKENS"
 //   FAULT_RANK, FAULT_CALL, FAULT_NTH, FAULT_ERRNO
-//                the NTH such CALL (from 0) of this rank fails, in FAULT_STICKY all calls from there on
+//              the NTH such CALL (from 0) of this rank fails; with FAULT_STICKY so do all calls of
+//              any kind that follow
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

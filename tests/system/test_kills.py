@@ -1,18 +1,20 @@
-"""A run that is killed at any time loses nothing that was committed, and can be gone on with.
+"""A run that is killed at any time loses nothing that was committed, and another goes on with it.
 
 POWERPREFILL_TEST_KILLS says how many kills there are to be, POWERPREFILL_TEST_SEED which ones."""
 
 import collections
 import pathlib
+import shutil
 import sys
 import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support.crashes import (OUT, BrokenRun, CrashChecks, Workshop, count_from, folder_on_disk,  # noqa: E402
-                             look, new_random, random_moment)
+from support.crashes import (  # noqa: E402
+    OUT, TOKENS, BrokenRun, CrashChecks, Workshop, count_from, folder_on_disk, look, new_random,
+    random_moment)
 
-KILLS = count_from("POWERPREFILL_TEST_KILLS", 12)
+KILLS = count_from("POWERPREFILL_TEST_KILLS", 10)
 
 
 class Kills(CrashChecks, unittest.TestCase):
@@ -24,7 +26,7 @@ class Kills(CrashChecks, unittest.TestCase):
         cls.addClassCleanup(lambda: print(dict(sorted(cls.counts.items())), flush=True))
 
     def kill_once(self, job, tokens, chance):
-        """Starts the job and kills it; returns what is committed then, or None if it was too fast."""
+        """Starts the job and kills it; returns what is committed, or None if it was too fast."""
         ranks = chance.randint(1, 4)
         broken = BrokenRun(job.command(self.here, tokens), ranks)
         kind, moment, seconds, pause = random_moment(chance, job, self.here, job.seconds)
@@ -66,6 +68,26 @@ class Kills(CrashChecks, unittest.TestCase):
                         break
                     tokens = after
                 self.require_completion(job, self.here, tokens, chance.randint(1, 4))
+
+    def test_temporary_files_of_a_killed_replacement(self):
+        """A resume of the file that was to be replaced removes them, though it needs none."""
+        self.here = self.folder / "replaced"
+        self.here.mkdir()
+        job = self.workshop.jobs[0]
+        force = ["--force" if word == "--resume" else word for word in job.command(self.here, 0)]
+        temporary = lambda: any(p.name.endswith(".tmp") for p in self.here.iterdir())  # noqa: E731
+        for _ in range(10):
+            job.prepare(self.here)
+            shutil.copyfile(self.workshop.folder / job.name / OUT, self.here / OUT)
+            broken = BrokenRun(force, 2)
+            broken.wait(20, temporary)
+            broken.kill([broken.process.pid, *broken.pids])
+            broken.end()
+            if temporary():
+                break
+        else:
+            self.skipTest("no kill came in time")
+        self.require_completion(job, self.here, TOKENS, 2)
 
 
 if __name__ == "__main__":

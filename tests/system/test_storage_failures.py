@@ -12,16 +12,15 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support.checkpoint import binary, launch, run  # noqa: E402
-from support.crashes import (OUT, BrokenRun, CrashChecks, Workshop, count_from, folder_on_disk,  # noqa: E402
-                             hidden_names, look, new_random)
+from support.crashes import (  # noqa: E402
+    OUT, BrokenRun, CrashChecks, Workshop, count_from, folder_on_disk, look, names_left, new_random)
 from support.faults import Faults  # noqa: E402
 
-FAULTS = count_from("POWERPREFILL_TEST_FAULTS", 12)
+FAULTS = count_from("POWERPREFILL_TEST_FAULTS", 6)
 RANKS = 3
 
 
@@ -61,7 +60,8 @@ class StorageFailures(CrashChecks, unittest.TestCase):
         """What an undisturbed run of the job does to its files."""
         job.prepare(self.here)
         with faults.log() as log:
-            result = run(job.command(self.here, job.base), RANKS, environment=log.environment(self.here))
+            result = run(job.command(self.here, job.base), RANKS,
+                         environment=log.environment(self.here))
             self.assertEqual(result.code, 0, result)
             return log.calls()
 
@@ -72,7 +72,7 @@ class StorageFailures(CrashChecks, unittest.TestCase):
             result = run(job.command(self.here, job.base), RANKS, environment=environment)
             acknowledged = max(job.base, log.committed())
         self.require_failure(result)
-        self.assertEqual(hidden_names(self.here), [], result)
+        self.assertEqual(names_left(self.here), [], result)
         tokens = self.require_intact(self.here, acknowledged, chance.randint(1, 4))
         self.require_completion(job, self.here, tokens, chance.randint(1, 4))
 
@@ -104,8 +104,8 @@ class StorageFailures(CrashChecks, unittest.TestCase):
         command = launch(job.command(self.here, 0), RANKS)
         # Every rank writes down its code; mpirun would end those that are late.
         at = command.index(str(binary()))
-        command[at:at] = ["sh", "-c", f'trap "" TERM; "$@"; code=$?; echo $code >> {codes}; exit $code',
-                          "sh"]
+        script = f'trap "" TERM; "$@"; code=$?; echo $code >> {codes}; exit $code'
+        command[at:at] = ["sh", "-c", script, "sh"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         self.assertEqual(result.returncode, 5, result)
         self.assertEqual(codes.read_text().split(), ["5"] * RANKS)
@@ -138,7 +138,8 @@ class StorageFailures(CrashChecks, unittest.TestCase):
         if subprocess.run(["mount", "-o", "remount,bind,ro", self.here]).returncode != 0:
             self.skipTest("cannot mount read-only here")
         for name in ("growth", "append"):
-            self.require_failure(run(self.jobs[name].command(self.here, job.base), RANKS), "Read-only")
+            result = run(self.jobs[name].command(self.here, job.base), RANKS)
+            self.require_failure(result, "Read-only")
         (path,) = self.here.iterdir()
         self.assertEqual(path.name, OUT)
         empty = self.jobs["prefill"].command(self.here, 0)
@@ -159,15 +160,16 @@ class StorageFailures(CrashChecks, unittest.TestCase):
                 finally:
                     subprocess.run(["chattr", "-i", path], check=True)
                 self.require_failure(result, "Operation not permitted")
-                self.assertEqual(hidden_names(self.here), [])
+                self.assertEqual(names_left(self.here), [])
         self.require_completion(job, self.here, job.base, RANKS)
 
     def test_locked(self):
         for name in ("growth", "append"):
             job = self.jobs[name]
             job.prepare(self.here)
+            lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
             with open(self.here / OUT, "r+b") as file:
-                fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
                 result = run(job.command(self.here, job.base), RANKS)
             self.require_failure(result, "in use by another writer", code=4)
             self.require_completion(job, self.here, job.base, RANKS)
@@ -186,18 +188,21 @@ class StorageFailures(CrashChecks, unittest.TestCase):
     def test_deleted_or_replaced(self):
         path, aside = self.here / OUT, self.folder / "aside.h5"
 
-        def replace():
-            shutil.copyfile(path, aside)
+        def replace_by(source):
+            shutil.copyfile(source, aside)
             os.rename(aside, path)
 
-        for number in range(2 if FAULTS < 100 else 20):
-            for act in (path.unlink, replace):
-                with self.subTest(act=act.__name__, number=number):
-                    code, errors = self.disturb(self.jobs["prefill"], act, 50 + 10 * number)
-                    self.counts[f"{act.__name__}: code {code}"] += 1
+        acts = {"delete": path.unlink, "replace by a copy": lambda: replace_by(path),
+                "replace by a shorter cache": lambda: replace_by(self.jobs["growth"].begin),
+                "replace by something else": lambda: replace_by(__file__)}
+        for number in range(1 if FAULTS < 100 else 10):
+            for name, act in acts.items():
+                with self.subTest(act=name, number=number):
+                    code, errors = self.disturb(self.jobs["prefill"], act, 50 + 20 * number)
+                    self.counts[f"{name}: code {code}"] += 1
                     self.assertEqual((code, errors.count("powerprefill: error")), (5, 1), errors)
                     self.assertIn("was deleted or replaced while it was being written", errors)
-                    self.assertEqual(hidden_names(self.here), [])
+                    self.assertEqual(names_left(self.here), [])
 
 
 if __name__ == "__main__":
