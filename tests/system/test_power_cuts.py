@@ -111,8 +111,9 @@ class PowerCuts(CrashChecks, unittest.TestCase):
         self.counts[f"cuts at a {kind}"] += 1
         if lives_on and not done and code != 0:
             self.assertEqual(errors.count("powerprefill: error"), 1, errors)
-            self.assertEqual(code, 5, errors)
-            self.counts["runs that met the dead disk"] += 1
+            # Not 5 where HDF5 (4) or the look for a shared folder (6) met it.
+            self.assertIn(code, (4, 5, 6), errors)
+            self.counts[f"runs that met the dead disk, code {code}"] += 1
         if any(p.name.startswith(f".{OUT}.") for p in disk.folder.iterdir()):
             self.counts["cuts that left a temporary file"] += 1
         self.counts["commits acknowledged before a cut"] += log.commits()
@@ -135,7 +136,7 @@ class PowerCuts(CrashChecks, unittest.TestCase):
                     if after is None:
                         break
                     tokens = after
-                self.require_completion(job, disk.folder, tokens, chance.randint(1, 4))
+                self.require_completion(job, disk.folder, chance.randint(1, 4))
 
 
 if __name__ == "__main__":

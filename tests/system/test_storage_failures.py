@@ -73,8 +73,8 @@ class StorageFailures(CrashChecks, unittest.TestCase):
             acknowledged = max(job.base, log.committed())
         self.require_failure(result)
         self.assertEqual(names_left(self.here), [], result)
-        tokens = self.require_intact(self.here, acknowledged, chance.randint(1, 4))
-        self.require_completion(job, self.here, tokens, chance.randint(1, 4))
+        self.require_intact(self.here, acknowledged, chance.randint(1, 4))
+        self.require_completion(job, self.here, chance.randint(1, 4))
 
     def test_calls_that_fail(self):
         """In every phase, every kind of call, on some rank."""
@@ -161,7 +161,7 @@ class StorageFailures(CrashChecks, unittest.TestCase):
                     subprocess.run(["chattr", "-i", path], check=True)
                 self.require_failure(result, "Operation not permitted")
                 self.assertEqual(names_left(self.here), [])
-        self.require_completion(job, self.here, job.base, RANKS)
+        self.require_completion(job, self.here, RANKS)
 
     def test_locked(self):
         for name in ("growth", "append"):
@@ -172,7 +172,7 @@ class StorageFailures(CrashChecks, unittest.TestCase):
                 fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
                 result = run(job.command(self.here, job.base), RANKS)
             self.require_failure(result, "in use by another writer", code=4)
-            self.require_completion(job, self.here, job.base, RANKS)
+            self.require_completion(job, self.here, RANKS)
 
     # An output that goes away.
 
