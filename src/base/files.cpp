@@ -36,6 +36,11 @@ std::string hint_for(int error) {
   }
 }
 
+// What a disk or server says that fails, whatever the file means to the caller.
+ErrorCode code_for(int error, ErrorCode otherwise) {
+  return error == EIO || error == ESTALE ? ErrorCode::storage : otherwise;
+}
+
 }  // namespace
 
 std::string reason_of_errno(int error) {
@@ -63,8 +68,8 @@ FileHandle FileHandle::open(const std::filesystem::path& path, int flags, ErrorC
   const int fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
   if (fd < 0) {
     const int error = errno;
-    throw Error(code, fmt::format("cannot open {}: {}{}", path.string(), reason_of_errno(error),
-                                  hint_for(error)));
+    throw Error(code_for(error, code), fmt::format("cannot open {}: {}{}", path.string(),
+                                                   reason_of_errno(error), hint_for(error)));
   }
   return adopt(fd, path);
 }
@@ -89,9 +94,11 @@ void FileHandle::read_at(std::span<std::byte> data, std::int64_t offset, ErrorCo
     const auto count = ::pread(fd_, data.data(), std::min(data.size(), kLargestTransfer), offset);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
-      throw Error(code, fmt::format("cannot read {} bytes at offset {} of {}: {}", data.size(),
-                                    offset, path_.string(),
-                                    count == 0 ? "the file ends before" : reason_of_errno(errno)));
+      const int error = count == 0 ? 0 : errno;
+      throw Error(code_for(error, code),
+                  fmt::format("cannot read {} bytes at offset {} of {}: {}", data.size(), offset,
+                              path_.string(),
+                              count == 0 ? "the file ends before" : reason_of_errno(error)));
     }
     data = data.subspan(static_cast<std::size_t>(count));
     offset += count;

@@ -25,6 +25,8 @@ constexpr std::string_view kSuffix = ".tmp";
 constexpr std::string_view kProbeSuffix = ".probe.tmp";
 constexpr std::string_view kStructureSuffix = ".structure.tmp";
 constexpr std::size_t kHexDigits = 16;
+constexpr const char* kMemoryFolder = "/dev/shm";
+constexpr std::string_view kImagePrefix = "powerprefill-structure-";
 
 fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
@@ -67,6 +69,17 @@ Error already_there(const fs::path& path) {
                fmt::format("{} exists; add --force to replace it", path.string()));
 }
 
+// A kill leaves one if it comes before HDF5 has opened it.
+void remove_stale_images() {
+  std::error_code error;
+  for (fs::directory_iterator it(kMemoryFolder, error), end; !error && it != end;
+       it.increment(error)) {
+    if (!it->path().filename().string().starts_with(kImagePrefix)) continue;
+    FileHandle lock;
+    if (is_abandoned(it->path(), lock)) ::unlink(it->path().c_str());
+  }
+}
+
 // rename(2) that fails with EEXIST rather than replace `to`.
 int rename_to_free_name(const fs::path& from, const fs::path& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
@@ -84,7 +97,7 @@ PendingFile::PendingFile(const fs::path& path) : path_(path) {}
 // Delegates, so that the destructor cleans up when the body throws.
 PendingFile::PendingFile(const fs::path& path, bool force) : PendingFile(path) {
   take_over_existing(force);
-  remove_stale();
+  remove_stale(path);
   make_probe();
 }
 
@@ -116,11 +129,11 @@ void PendingFile::take_over_existing(bool force) {
   if (try_lock(replaced_) == LockResult::busy) throw in_use(path_);
 }
 
-void PendingFile::remove_stale() const {
-  const std::string prefix = fmt::format(".{}.", path_.filename().string());
+void PendingFile::remove_stale(const fs::path& path) {
+  const std::string prefix = fmt::format(".{}.", path.filename().string());
   std::map<std::string, std::vector<fs::path>> files;  // by generation
   std::error_code error;
-  for (fs::directory_iterator it(folder_of(path_), error), end; !error && it != end;
+  for (fs::directory_iterator it(folder_of(path), error), end; !error && it != end;
        it.increment(error)) {
     const std::string name = it->path().filename().string();
     if (!name.starts_with(prefix)) continue;
@@ -133,11 +146,11 @@ void PendingFile::remove_stale() const {
   for (const auto& [hex, paths] : files) {
     FileHandle probe_lock;
     FileHandle temporary_lock;
-    if (!is_abandoned(sibling(path_, hex, kProbeSuffix), probe_lock) ||
-        !is_abandoned(sibling(path_, hex, kSuffix), temporary_lock)) {
+    if (!is_abandoned(sibling(path, hex, kProbeSuffix), probe_lock) ||
+        !is_abandoned(sibling(path, hex, kSuffix), temporary_lock)) {
       continue;
     }
-    for (const fs::path& path : paths) ::unlink(path.c_str());
+    for (const fs::path& stale : paths) ::unlink(stale.c_str());
   }
 }
 
@@ -193,9 +206,17 @@ void PendingFile::require_space(std::int64_t bytes) {
 
 FileHandle PendingFile::structure_image() const {
   constexpr int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
-  const fs::path in_memory = "/dev/shm/powerprefill-structure-" + hex_of(generation_);
-  const int fd = ::open(in_memory.c_str(), flags, 0600);
-  if (fd >= 0) return FileHandle::adopt(fd, in_memory);
+  remove_stale_images();
+  const fs::path in_memory =
+      fs::path(kMemoryFolder) / fmt::format("{}{}", kImagePrefix, hex_of(generation_));
+  constexpr int attempts = 10;
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    const int fd = ::open(in_memory.c_str(), flags, 0600);
+    if (fd < 0) break;
+    FileHandle image = FileHandle::adopt(fd, in_memory);
+    // Someone who removes stale images may have been between our two calls.
+    if (try_lock(image) != LockResult::busy && status_of(image).st_nlink > 0) return image;
+  }
   return FileHandle::open(sibling(path_, hex_of(generation_), kStructureSuffix), flags,
                           ErrorCode::storage);
 }

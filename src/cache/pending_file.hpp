@@ -24,6 +24,9 @@ class PendingFile {
   PendingFile& operator=(const PendingFile&) = delete;
   ~PendingFile();
 
+  // Removes temporary files of `path` whose writers are gone.
+  static void remove_stale(const std::filesystem::path& path);
+
   std::uint64_t generation() const { return generation_; }
   const std::filesystem::path& temporary() const { return temporary_; }
   const std::filesystem::path& probe() const { return probe_; }
@@ -56,7 +59,6 @@ class PendingFile {
   // fallocate(2) of `file`; false where the file system cannot reserve.
   bool reserve_space(const FileHandle& file, int mode, std::int64_t bytes) const;
   void take_over_existing(bool force);
-  void remove_stale() const;
   void make_probe();
 
   std::filesystem::path path_;

@@ -21,6 +21,7 @@ std::string CacheReader::State::read_checked(std::int64_t column, std::int64_t b
     file.read_at(data, layout.column_rows(column, block * header.block_tokens), ErrorCode::cache);
     if (hash_of(data) == table->sum(column, block)) return "";
   } catch (const Error& error) {
+    if (error.code() == ErrorCode::storage) throw;
     return fmt::format("{} block {}: {}", name_of_column(column, header), block, error.what());
   }
   return fmt::format("{} block {}: checksum differs", name_of_column(column, header), block);
@@ -38,7 +39,13 @@ CacheReader::Verification CacheReader::verify(const mpi::Communicator& comm) con
       const std::int64_t column = i / blocks;
       const std::int64_t block = i % blocks;
       buffer.resize(static_cast<std::size_t>(rows_of(block) * state_->row_bytes(column)));
-      const std::string damage = state_->read_checked(column, block, buffer);
+      std::string damage;
+      try {
+        damage = state_->read_checked(column, block, buffer);
+      } catch (const Error& error) {  // of the disk: what else is bad is of interest, too
+        damage =
+            fmt::format("{} block {}: {}", name_of_column(column, header), block, error.what());
+      }
       bytes += static_cast<std::int64_t>(buffer.size());
       if (!damage.empty()) found += fmt::format("{} {}\n", i, damage);
     }

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -197,6 +198,18 @@ void CacheWriter::State::commit(std::int64_t token_count, CommittedValues values
   });
   committed = token_count;
   decoded = std::move(marks);
+}
+
+CacheReader CacheWriter::read_back() const {
+  std::optional<CacheReader> reader;
+  try {
+    reader = CacheReader::open(state_->file.path());
+  } catch (const Error&) {
+    state_->require_named();  // knows better why
+    throw;
+  }
+  state_->require_named();
+  return std::move(*reader);
 }
 
 void CacheWriter::commit(std::int64_t token_count, std::span<const std::int32_t> tokens,

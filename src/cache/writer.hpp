@@ -81,6 +81,10 @@ class CacheWriter {
               std::span<const float> logits, std::span<const float> hidden,
               RowOrigin origin = RowOrigin::prefill);
 
+  // What is committed, seen through a descriptor from after the commit. Throws Error(storage) if
+  // the file was deleted or replaced.
+  CacheReader read_back() const;
+
   // Bytes and seconds that the background thread of this rank has spent in pwrite and checksums.
   std::int64_t bytes_written() const;
   double write_seconds() const;

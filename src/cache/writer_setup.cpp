@@ -206,6 +206,7 @@ CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesyst
       return;
     }
     state->file = lock_existing(path);
+    PendingFile::remove_stale(path);
     struct stat status {};
     if (::fstat(state->file.fd(), &status) == 0) inode = status.st_ino;
   });

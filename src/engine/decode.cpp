@@ -67,7 +67,7 @@ void Decoder::State::require_known(std::int32_t token) const {
 
 // Everything is in the file, and the rows since the last commit are read from there again.
 void Decoder::State::reopen() {
-  world.agree([&] { past->reopen(CacheReader::open(path)); });
+  world.agree([&] { past->reopen(writer->read_back()); });
   new_hidden.clear();
 }
 

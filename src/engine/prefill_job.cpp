@@ -106,7 +106,7 @@ void PrefillJob::commit_chunk() {
   show_progress(model_.config.layers);
   if (done_ == prompt_tokens()) return;
   // A descriptor from after the commit sees what other nodes have written.
-  world_.agree([&] { past_ = CacheReader::open(options_.out); });
+  world_.agree([&] { past_ = writer_->read_back(); });
 }
 
 // Asks all ranks whether to stop, without waiting: the answer is that to the layer before.

@@ -225,14 +225,15 @@ def launch(arguments, ranks):
     return shlex.split(os.environ.get("MPIRUN", MPIRUN)) + ["-np", str(ranks)] + command
 
 
-def start(arguments, ranks=None, job=""):
+def start(arguments, ranks=None, job="", environment=None):
     """Starts a run and returns its Popen; the caller ends it. `job` names it for processes_of()."""
     return subprocess.Popen(launch(arguments, ranks), stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            errors="replace", env={**os.environ, JOB: job}, start_new_session=True)
+                            errors="replace", start_new_session=True,
+                            env={**os.environ, **(environment or {}), JOB: job})
 
 
-def run(arguments, ranks=None, timeout=40, stdout=subprocess.PIPE):
+def run(arguments, ranks=None, timeout=40, stdout=subprocess.PIPE, environment=None):
     """Runs the binary with `arguments`, under mpirun if `ranks` are given; the output may go to an
     open file `stdout`. After `timeout` seconds the run is ended. Runs may overlap."""
     command = launch(arguments, ranks)
@@ -240,7 +241,8 @@ def run(arguments, ranks=None, timeout=40, stdout=subprocess.PIPE):
     begin = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout,
                                stderr=subprocess.PIPE, text=True, errors="replace",
-                               env={**os.environ, JOB: job}, start_new_session=True)
+                               env={**os.environ, **(environment or {}), JOB: job},
+                               start_new_session=True)
     try:
         output, errors = process.communicate(timeout=timeout)
         code, seconds = process.returncode, time.monotonic() - begin
