@@ -19,7 +19,6 @@ constexpr std::string_view kChecksum = "xxh3-64";
 struct Attributes {
   std::string format{kFormat};
   std::int32_t version_major = kCacheVersionMajor;
-  std::int32_t version_minor = kCacheVersionMinor;
   std::string dtype;
   std::string checksum{kChecksum};
   std::int32_t saves_hidden = 0;
@@ -35,7 +34,7 @@ void visit_identity(Self& a, Visitor&& visit) {
 
 template <typename Self, typename Visitor>
 void visit_rest(Self& a, Visitor&& visit) {
-  visit("version_minor", a.version_minor);
+  visit("version_minor", a.header.version_minor);
   visit("generation", a.header.generation);
   visit("capacity", a.header.capacity);
   visit("block_tokens", a.header.block_tokens);

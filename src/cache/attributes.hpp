@@ -9,9 +9,6 @@
 
 namespace powerprefill {
 
-inline constexpr std::int32_t kCacheVersionMajor = 1;
-inline constexpr std::int32_t kCacheVersionMinor = 0;
-
 // What is wrong with the numbers of a header, or an empty text. A header without a problem can be
 // multiplied out: no size of a file that it describes overflows.
 std::string problem_of(const CacheHeader& header);

@@ -1,5 +1,6 @@
 #include "cache/commit_record.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -49,6 +50,15 @@ std::optional<CommitRecord> decode(std::span<const std::byte, kRecordBytes> byte
                       .checksum_slot = static_cast<int>(words[4] >> 1),
                       .table_hash = words[5],
                       .header_hash = words[6]};
+}
+
+bool is_next_damaged(std::span<const std::byte> rows, std::uint64_t generation,
+                     std::uint64_t sequence) {
+  const std::uint64_t row = (sequence + 1) % kRecordRows;
+  const auto bytes = rows.subspan(row * kRecordRowBytes).first<kRecordBytes>();
+  const bool is_empty =
+      std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+  return !is_empty && !decode(bytes, generation);
 }
 
 std::optional<CommitRecord> newest_record(std::span<const std::byte> rows,

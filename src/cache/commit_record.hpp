@@ -35,6 +35,11 @@ std::array<std::byte, kRecordBytes> encode(const CommitRecord& record);
 std::optional<CommitRecord> decode(std::span<const std::byte, kRecordBytes> bytes,
                                    std::uint64_t generation);
 
+// Whether the place of the record after number `sequence` (0: of the first) holds something, and no
+// intact record. It may have been one that counted, so it must not be passed over.
+bool is_next_damaged(std::span<const std::byte> rows, std::uint64_t generation,
+                     std::uint64_t sequence);
+
 // The newest intact record in the contents of /commit (kRecordRows x kRecordRowBytes).
 std::optional<CommitRecord> newest_record(std::span<const std::byte> rows,
                                           std::uint64_t generation);

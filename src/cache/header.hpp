@@ -8,7 +8,12 @@
 
 namespace powerprefill {
 
+// Of the format that this program writes.
+inline constexpr std::int32_t kCacheVersionMajor = 1;
+inline constexpr std::int32_t kCacheVersionMinor = 0;
+
 struct CacheHeader {
+  std::int32_t version_minor = kCacheVersionMinor;
   std::uint64_t generation = 0;   // random number of this file
   std::int64_t capacity = 0;      // tokens that the file has room for, a multiple of block_tokens
   std::int64_t block_tokens = 0;  // B

@@ -22,6 +22,8 @@ namespace {
 // A reader loses this race only against a writer that commits faster than it can copy.
 constexpr int kAttempts = 200;
 constexpr std::chrono::milliseconds kPause{5};
+// A record that is half written is whole at once; one that is damaged stays so.
+constexpr int kAttemptsAtRecord = 20;
 
 [[noreturn]] void refuse(const std::filesystem::path& path, const std::string& why) {
   throw Error(ErrorCode::cache, fmt::format("{} {}", path.string(), why));
@@ -87,10 +89,10 @@ void CacheReader::State::read_structure(const std::filesystem::path& path) {
   layout = CacheLayout(header, std::move(offsets));
 }
 
-std::optional<CommitRecord> CacheReader::State::read_record() const {
+std::vector<std::byte> CacheReader::State::read_records() const {
   std::vector<std::byte> rows(kRecordRows * kRecordRowBytes);
   file.read_at(rows, layout.records(), ErrorCode::cache);
-  return newest_record(rows, header.generation);
+  return rows;
 }
 
 std::uint64_t CacheReader::State::copy_commit() {
@@ -120,7 +122,14 @@ bool CacheReader::State::read_commit() {
   const std::filesystem::path& path = file.path();
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (attempt > 0) std::this_thread::sleep_for(kPause);
-    const std::optional<CommitRecord> newest = read_record();
+    const std::vector<std::byte> rows = read_records();
+    const std::optional<CommitRecord> newest = newest_record(rows, header.generation);
+    const std::uint64_t sequence = newest ? newest->sequence : 0;
+    if (is_next_damaged(rows, header.generation, sequence)) {
+      if (attempt < kAttemptsAtRecord) continue;
+      refuse(path, fmt::format("is damaged: the record of its commit {}; run its prefill again",
+                               sequence + 1));
+    }
     if (!newest) return false;
     record = *newest;
     if (record.header_hash != header_hash(header)) {
@@ -132,7 +141,7 @@ bool CacheReader::State::read_commit() {
     }
     const bool intact = copy_commit() == record.table_hash;
     // While this was copied, a writer may have begun to reuse the slots that it was copied from.
-    const std::optional<CommitRecord> after = read_record();
+    const std::optional<CommitRecord> after = newest_record(read_records(), header.generation);
     const std::uint64_t moved = after ? after->sequence - record.sequence : 0;
     if (intact && moved < 2) return true;
     if (moved == 0) {

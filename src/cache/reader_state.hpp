@@ -31,7 +31,7 @@ struct CacheReader::State {
 
   // Header and layout, through HDF5, which is closed again on return.
   void read_structure(const std::filesystem::path& path);
-  std::optional<CommitRecord> read_record() const;
+  std::vector<std::byte> read_records() const;
   // Reads what `record` names, and returns its hash as it was found.
   std::uint64_t copy_commit();
   // The newest commit, whole; false when there is none.

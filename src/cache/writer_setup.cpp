@@ -220,6 +220,7 @@ CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesyst
   state->sequence = reader->sequence();
   if (room > 0) {
     state->header.capacity = room;
+    state->header.version_minor = kCacheVersionMinor;  // the copy holds what this version knows
     state->build(path, pending);
     const CachePrefix everything = {&*reader, reader->tokens()};
     state->copy_prefix(everything);

@@ -33,6 +33,9 @@ class Rows {
     const auto record = newest_record(bytes_, kGeneration);
     return record ? record->sequence : 0;
   }
+  bool is_next_damaged(std::uint64_t sequence) const {
+    return powerprefill::is_next_damaged(bytes_, kGeneration, sequence);
+  }
 
  private:
   std::vector<std::byte> bytes_ = std::vector<std::byte>(kRecordRows * kRecordRowBytes);
@@ -81,12 +84,35 @@ TEST(NewestRecord, FollowsTheSequenceAroundTheRows) {
   }
 }
 
-TEST(NewestRecord, FallsBackWhenTheNewestIsTorn) {
+TEST(NewestRecord, IsNotTrustedWhenTheNextIsDamaged) {
+  Rows rows;
+  EXPECT_FALSE(rows.is_next_damaged(0));
+  for (std::uint64_t sequence = 1; sequence <= 40; ++sequence) {
+    rows.put(record_of(sequence));
+    EXPECT_FALSE(rows.is_next_damaged(sequence));
+    for (std::size_t byte = 0; byte < kRecordBytes; ++byte) {
+      Rows damaged = rows;
+      damaged.at(sequence % kRecordRows)[byte] ^= std::byte{0x10};
+      EXPECT_EQ(damaged.newest(), sequence - 1);
+      EXPECT_TRUE(damaged.is_next_damaged(sequence - 1)) << "commit " << sequence << " byte " << byte;
+    }
+  }
+  // Records that no longer matter.
+  rows.at(39 % kRecordRows)[20] ^= std::byte{1};
+  rows.at(41 % kRecordRows)[kRecordBytes] ^= std::byte{1};
+  EXPECT_FALSE(rows.is_next_damaged(40));
+  // One that was taken back.
+  std::fill_n(rows.at(40 % kRecordRows), kRecordBytes, std::byte{0});
+  EXPECT_FALSE(rows.is_next_damaged(39));
+}
+
+TEST(NewestRecord, IsTheOneBeforeWhenTheNewestIsTorn) {
   Rows rows;
   for (std::uint64_t sequence = 1; sequence <= 20; ++sequence) rows.put(record_of(sequence));
   const auto torn = encode(record_of(21));
   std::copy_n(torn.begin(), 32, rows.at(21 % kRecordRows));
   EXPECT_EQ(rows.newest(), 20U);
+  EXPECT_TRUE(rows.is_next_damaged(20));
 }
 
 TEST(NewestRecord, IgnoresRecordsInForeignRows) {

@@ -131,6 +131,7 @@ TEST_F(Hdf5File, ANewerFormatIsRefusedByName) {
 
 TEST_F(Hdf5File, AHeaderComesBackAsItWasWritten) {
   CacheHeader header;
+  header.version_minor = kCacheVersionMinor + 3;
   header.generation = 77;
   header.capacity = 512;
   header.block_tokens = 256;
@@ -150,6 +151,7 @@ TEST_F(Hdf5File, AHeaderComesBackAsItWasWritten) {
   }
   const CacheHeader found = read_attributes(File::open(path_), path_.string());
   EXPECT_EQ(header_hash(found), header_hash(header));
+  EXPECT_EQ(found.version_minor, header.version_minor);
   EXPECT_EQ(found.dtype, DType::bf16);
   EXPECT_TRUE(found.saves_hidden);
 }

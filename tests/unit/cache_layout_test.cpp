@@ -116,7 +116,7 @@ TEST(HeaderHash, ChangesWithEveryField) {
   const CacheHeader header = small_header();
   const std::uint64_t before = header_hash(header);
   EXPECT_EQ(header_hash(header), before);
-  std::vector<CacheHeader> others(18, header);
+  std::vector<CacheHeader> others(19, header);
   others[0].generation++;
   others[1].capacity++;
   others[2].block_tokens++;
@@ -135,6 +135,7 @@ TEST(HeaderHash, ChangesWithEveryField) {
   others[15].numerics = "n";
   others[16].writer = "p";
   others[17].saves_hidden = true;
+  others[18].version_minor++;
   for (const CacheHeader& other : others) EXPECT_NE(header_hash(other), before);
 }
 
