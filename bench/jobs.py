@@ -6,8 +6,8 @@
   bench/jobs.py restore  [--lengths 8192,32768]    a new prefill against opening the saved cache
   bench/jobs.py decode   [--lengths 131072] [--attention power,full]
 
-Each job's cache is made in --folder and removed. Rates of the matrix products come from bench_gemm,
-started right before and after the jobs; shares are of (single-thread rate x cores in use)."""
+Models, prompts and caches are made in --folder. Rates of the matrix products come from bench_gemm, one
+process on each core in use at the same time, right before and after the jobs."""
 
 import argparse
 import json
@@ -68,14 +68,19 @@ class Bench:
                 shape["layers"] = arguments.layers
             write_checkpoint(self.model, RandomSpec(dtype="bf16", tied=True, **shape))
 
-    def gemm_rates(self):
-        """GFLOP/s of one thread: {"f32": sgemm, "bf16": packed product}."""
-        output = subprocess.run([self.build / "bench/bench_gemm", "0.1"], check=True, text=True,
-                                capture_output=True).stdout
-        rows = [line.split(",") for line in output.splitlines()]
-        rates = {row[1]: float(row[3]) for row in rows}
-        bf16 = [rate for name, rate in rates.items() if name.startswith("bf16 oneDNN")]
-        return {"f32": rates["sgemm 1024^3"], "bf16": max(bf16) if bf16 else 0.0}
+    def gemm_rates(self, cores):
+        """GFLOP/s of one thread while `cores` are busy: {"f32": sgemm, "bf16": packed product}."""
+        running = [subprocess.Popen([self.build / "bench/bench_gemm", "0.1"], text=True,
+                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                   for _ in range(cores)]
+        rates = {"f32": [], "bf16": []}
+        for process in running:
+            rows = [line.split(",") for line in process.communicate()[0].splitlines()]
+            found = {row[1]: float(row[3]) for row in rows}
+            rates["f32"].append(found["sgemm 1024^3"])
+            rates["bf16"].append(max([rate for name, rate in found.items()
+                                      if name.startswith("bf16 oneDNN")], default=0.0))
+        return {kind: statistics.mean(values) for kind, values in rates.items()}
 
     def tokens(self, count):
         path = self.folder / f"tokens-{count}.npy"
@@ -120,9 +125,9 @@ def prefill(bench):
         for compute in a.compute.split(","):
             for length in map(int, a.lengths.split(",")):
                 for attention in a.attention.split(","):
-                    before = bench.gemm_rates()
+                    before = bench.gemm_rates(ranks * threads)
                     report = bench.repeated(length, attention, compute, ranks, threads)
-                    after = bench.gemm_rates()
+                    after = bench.gemm_rates(ranks * threads)
                     kind = report["compute"]
                     limit = ranks * threads * statistics.mean((before[kind], after[kind]))
                     case = f"{a.shape} {kind} {attention} {length} {ranks}x{threads}"
