@@ -14,11 +14,11 @@ std::string shortened(const std::string& text) {
   return text.size() <= longest ? text : text.substr(0, longest) + "...";
 }
 
-void require_same(const std::filesystem::path& path, const char* field, const std::string& of_cache,
-                  const std::string& of_run, const char* advice) {
+void require_same(const std::filesystem::path& path, const char* what, const char* field,
+                  const std::string& of_cache, const std::string& of_run, const char* advice) {
   if (of_cache == of_run) return;
   throw Error(ErrorCode::cache,
-              fmt::format("{} does not fit: its {} is {}, here it is {}; {}", path.string(), field,
+              fmt::format("{} {}: its {} is {}, here it is {}; {}", path.string(), what, field,
                           shortened(of_cache), shortened(of_run), advice));
 }
 
@@ -46,27 +46,30 @@ CacheHeader header_for(const LoadedModel& model, const Schedule& schedule, DType
 
 void require_same_model(const std::filesystem::path& path, const CacheHeader& cache,
                         const CacheHeader& model) {
-  const char* advice = "use the checkpoint that made this cache";
-  require_same(path, "config", cache.config_fingerprint, model.config_fingerprint, advice);
-  require_same(path, "weights", cache.weights_fingerprint, model.weights_fingerprint, advice);
-  require_same(path, "rope", cache.rope, model.rope, advice);
-  require_same(path, "tokenizer", cache.tokenizer_fingerprint, model.tokenizer_fingerprint, advice);
+  const char* what = "was made by another model";
+  const char* advice = "use the checkpoint that made it";
+  require_same(path, what, "config", cache.config_fingerprint, model.config_fingerprint, advice);
+  require_same(path, what, "weights", cache.weights_fingerprint, model.weights_fingerprint, advice);
+  require_same(path, what, "rope", cache.rope, model.rope, advice);
+  require_same(path, what, "tokenizer", cache.tokenizer_fingerprint, model.tokenizer_fingerprint,
+               advice);
 }
 
 void require_same_run(const std::filesystem::path& path, const CacheHeader& cache,
                       const CacheHeader& run, bool allow_mixed) {
-  const char* advice = "give the options that made this cache";
-  require_same(path, "schedule", cache.schedule, run.schedule, advice);
-  require_same(path, "block_tokens", std::to_string(cache.block_tokens),
+  const char* what = "was made with other options";
+  const char* advice = "give those that made it";
+  require_same(path, what, "schedule", cache.schedule, run.schedule, advice);
+  require_same(path, what, "block_tokens", std::to_string(cache.block_tokens),
                std::to_string(run.block_tokens), advice);
-  require_same(path, "dtype", std::string(name_of(cache.dtype)), std::string(name_of(run.dtype)),
-               advice);
-  require_same(path, "saves_hidden", cache.saves_hidden ? "yes" : "no",
+  require_same(path, what, "dtype", std::string(name_of(cache.dtype)),
+               std::string(name_of(run.dtype)), advice);
+  require_same(path, what, "saves_hidden", cache.saves_hidden ? "yes" : "no",
                run.saves_hidden ? "yes" : "no", advice);
-  require_same(path, "compute", cache.compute, run.compute, advice);
+  require_same(path, what, "compute", cache.compute, run.compute, advice);
   if (allow_mixed) return;
   require_same(
-      path, "numerics", cache.numerics, run.numerics,
+      path, "was computed otherwise", "numerics", cache.numerics, run.numerics,
       "go on where the same kernels run, or accept other bits with --allow-mixed-numerics");
 }
 

@@ -277,9 +277,8 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
     round_to(shape.dtype, std::span(layer.v).subspan(at, count),
              local.values(block, 1).data() + row * shape.row_bytes());
     for (std::int64_t h = 0; h < heads; ++h) {
-      std::copy_n(
-          layer.q.begin() + (token * heads + h) * d, d,
-          attention.query(h / group_heads, block) + (h % group_heads * shape.block + row) * d);
+      std::copy_n(layer.q.begin() + (token * heads + h) * d, d,
+                  static_cast<float*>(attention.query(h, block, row)));
     }
     for (std::int64_t key = 0; key <= token; ++key) {
       token_pairs += pattern.attends(token / shape.block, key / shape.block) ? 1 : 0;

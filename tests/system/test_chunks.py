@@ -215,10 +215,13 @@ class Chunks(unittest.TestCase):
         options = PATTERNS["hybrid"] + f" --chunk-tokens {BLOCK}"
         self.prefill(self.ids, "whole.h5", options)
         interrupted = 0
-        for wait in (0.3, 0.5, 0.8, 1.0, 1.2):
+        for wait in (0, 0.05, 0.1, 0.2, 0.4):
             with self.subTest(wait=wait):
-                arguments = self.arguments(self.ids, self.here / "kv.h5", options + " --force")
-                process = start(arguments, ranks=3)
+                (self.here / "kv.h5").unlink(missing_ok=True)
+                process = start(self.arguments(self.ids, self.here / "kv.h5", options), ranks=3)
+                # Once the file is there, all ranks listen; before, a signal is a kill.
+                while process.poll() is None and not (self.here / "kv.h5").exists():
+                    time.sleep(0.01)
                 time.sleep(wait)
                 for _ in range(3):
                     if process.poll() is None:
