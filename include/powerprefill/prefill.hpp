@@ -49,6 +49,9 @@ struct PrefillOptions {
   std::string kv_dtype = "auto";
   std::int64_t reserve = 4096;   // tokens of room for decoding
   bool save_hidden = false;      // also save the last hidden state of every token
+  // A picture of the run to make: what each thread of each rank did when, in Chrome's trace
+  // format. Empty: none.
+  std::filesystem::path trace;
   std::function<void(const Progress&)> progress;
   // Asked on every rank after each layer. Once it is true on any of them, the chunk in flight is
   // finished if that takes no longer than `stop_patience`, else dropped, and prefill() throws

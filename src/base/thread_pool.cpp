@@ -1,10 +1,21 @@
 #include "base/thread_pool.hpp"
 
+#include <string>
+
+#include "base/zones.hpp"
+
 namespace powerprefill {
 
 ThreadPool::ThreadPool(int threads) {
   for (int thread = 1; thread < threads; ++thread) {
     workers_.emplace_back([this, thread] { work(thread); });
+  }
+}
+
+void ThreadPool::set_trace(Trace& trace) {
+  const std::lock_guard lock(mutex_);
+  for (int thread = 1; thread < threads(); ++thread) {
+    rows_.push_back(&trace.add_row("thread " + std::to_string(thread)));
   }
 }
 
@@ -45,7 +56,15 @@ void ThreadPool::work(int thread) {
       if (stopping_) return;
       seen = generation_;
     }
-    drain(thread, {});
+    if (rows_.empty()) {
+      drain(thread, {});
+    } else {
+      TraceRow& row = *rows_[static_cast<std::size_t>(thread - 1)];
+      const char* phase = row.trace().phase();
+      const double begin = seconds_now();
+      drain(thread, {});
+      row.add(phase, begin, seconds_now());
+    }
     const std::lock_guard lock(mutex_);
     if (--busy_ == 0) finished_.notify_one();
   }

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/trace.hpp"
+
 namespace powerprefill {
 
 // Runs numbered tasks on `threads` threads, the caller being thread 0. Tasks are handed out in
@@ -21,6 +23,9 @@ class ThreadPool {
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
+
+  // Rows for the threads other than the caller; call while nothing runs.
+  void set_trace(Trace& trace);
 
   int threads() const noexcept { return static_cast<int>(workers_.size()) + 1; }
 
@@ -34,6 +39,7 @@ class ThreadPool {
   void work(int thread);
   void drain(int thread, const std::function<void()>& between);
 
+  std::vector<TraceRow*> rows_;  // by worker; empty without a trace
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable start_;

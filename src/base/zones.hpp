@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/trace.hpp"
+
 namespace powerprefill {
 
 enum class Zone {
@@ -36,8 +38,10 @@ constexpr std::string_view name_of(Zone zone) {
   return names[static_cast<std::size_t>(zone)];
 }
 
-// Seconds per zone of one rank.
-using ZoneSeconds = std::array<double, kZones>;
+// Seconds per zone of one rank, and the row of its main thread in a trace, if there is one.
+struct ZoneSeconds : std::array<double, kZones> {
+  TraceRow* row = nullptr;
+};
 
 inline double seconds_now() {
   using Clock = std::chrono::steady_clock;
@@ -49,13 +53,24 @@ inline double seconds_now() {
 class ZoneTimer {
  public:
   ZoneTimer(ZoneSeconds& seconds, Zone zone)
-      : slot_(seconds[static_cast<std::size_t>(zone)]), begin_(seconds_now()) {}
-  ~ZoneTimer() { slot_ += seconds_now() - begin_; }
+      : slot_(seconds[static_cast<std::size_t>(zone)]),
+        row_(seconds.row),
+        name_(name_of(zone)),
+        begin_(seconds_now()) {
+    if (row_ != nullptr) row_->trace().set_phase(name_.data());
+  }
+  ~ZoneTimer() {
+    const double end = seconds_now();
+    slot_ += end - begin_;
+    if (row_ != nullptr) row_->add(name_, begin_, end);
+  }
   ZoneTimer(const ZoneTimer&) = delete;
   ZoneTimer& operator=(const ZoneTimer&) = delete;
 
  private:
   double& slot_;
+  TraceRow* row_;
+  std::string_view name_;
   double begin_;
 };
 

@@ -106,7 +106,9 @@ void RowWriter::write(const RowJob& job) {
   const std::lock_guard lock(mutex_);
   if (!run.sums.empty()) runs_.push_back(std::move(run));
   bytes_written_ += static_cast<std::int64_t>(job.data.size());
-  seconds_ += seconds_now() - begin;
+  const double end = seconds_now();
+  seconds_ += end - begin;
+  if (row_ != nullptr) row_->add("write", begin, end);
 }
 
 }  // namespace powerprefill

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/files.hpp"
+#include "base/trace.hpp"
 #include "cache/checksum_table.hpp"
 
 namespace powerprefill {
@@ -43,6 +44,9 @@ class RowWriter {
   // Waits for all jobs and hands over the checksums made since the last call.
   std::vector<ChecksumRun> finish();
 
+  // A row of its own in a trace; call before the first push().
+  void set_trace(Trace& trace) { row_ = &trace.add_row("cache writer"); }
+
   std::int64_t bytes_written() const;
   double seconds() const;
 
@@ -62,6 +66,7 @@ class RowWriter {
   std::vector<ChecksumRun> runs_;
   std::int64_t bytes_written_ = 0;
   double seconds_ = 0.0;
+  TraceRow* row_ = nullptr;
   std::thread thread_;  // last: it uses all of the above
 };
 

@@ -22,8 +22,8 @@ bool true_in_time(const std::function<bool()>& condition) {
   while (true) {
     try {
       if (condition()) return true;
-    } catch (const Error&) {
-      // Not there yet.
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::storage) throw;  // the disk fails: waiting does not help
     }
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(kPause);

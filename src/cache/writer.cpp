@@ -43,6 +43,9 @@ std::int64_t CacheWriter::committed() const {
 const std::vector<std::string>& CacheWriter::warnings() const {
   return state_->warnings;
 }
+void CacheWriter::set_trace(Trace& trace) {
+  state_->rows->set_trace(trace);
+}
 std::int64_t CacheWriter::bytes_written() const {
   return state_->rows->bytes_written();
 }

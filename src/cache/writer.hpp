@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/trace.hpp"
 #include "cache/header.hpp"
 #include "mpi/communicator.hpp"
 
@@ -85,6 +86,8 @@ class CacheWriter {
   // the file was deleted or replaced.
   CacheReader read_back() const;
 
+  // The background thread gets a row of its own; call before the first write.
+  void set_trace(Trace& trace);
   // Bytes and seconds that the background thread of this rank has spent in pwrite and checksums.
   std::int64_t bytes_written() const;
   double write_seconds() const;

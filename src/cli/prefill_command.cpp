@@ -32,6 +32,7 @@ struct PrefillArguments {
   std::int64_t reserve = 4096;
   bool save_hidden = false;
   std::string report;
+  std::string trace;
   bool quiet = false;
 };
 
@@ -55,6 +56,7 @@ void run(const PrefillArguments& arguments, Session& session) {
   options.resume = arguments.resume;
   options.prefix = arguments.prefix;
   options.chunk_tokens = arguments.chunk_tokens;
+  options.trace = arguments.trace;
   options.should_stop = stop_requested;
   options.schedule = choice.schedule;
   options.partition = arguments.partition;
@@ -117,6 +119,8 @@ Command add_prefill(CLI::App& app) {
   sub->add_flag("--save-hidden", arguments->save_hidden,
                 "Also save the last hidden state of every token");
   sub->add_option("--report", arguments->report, "Write an account of the run to this JSON file");
+  sub->add_option("--trace", arguments->trace,
+                  "Write what each thread did when (Chrome trace format, for Perfetto)");
   sub->add_flag("--quiet", arguments->quiet, "Say nothing unless something fails");
   return {sub, true, [arguments](Session* session) { run(*arguments, *session); }};
 }

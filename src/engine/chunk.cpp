@@ -35,7 +35,7 @@ Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::
   for (const PatternExchange& entry : patterns_) most = std::max(most, entry.past.size());
   if (most > 0) {
     past_stream_.emplace(*past, context.kv_shape, partition_.first_block(),
-                         static_cast<std::int64_t>(most), kPastBudget);
+                         static_cast<std::int64_t>(most), kPastBudget, context.past_row);
   }
 }
 

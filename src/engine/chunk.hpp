@@ -43,6 +43,7 @@ class Chunk {
     KvShape kv_shape;
     bool zigzag;
     ZoneSeconds& zones;
+    TraceRow* past_row = nullptr;  // of the thread that reads the past, in a trace
   };
   // Where the keys and values go.
   struct Sink {

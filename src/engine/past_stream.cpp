@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/zones.hpp"
+
 namespace powerprefill {
 
 namespace {
@@ -14,11 +16,12 @@ std::int64_t slots_within(std::int64_t budget, const KvShape& shape, std::int64_
 }  // namespace
 
 PastStream::PastStream(const CacheReader& past, const KvShape& shape, std::int64_t past_blocks,
-                       std::int64_t most_blocks, std::int64_t budget)
+                       std::int64_t most_blocks, std::int64_t budget, TraceRow* row)
     : past_(past),
       shape_(shape),
       slots_(shape, slots_within(budget, shape, most_blocks)),
-      views_(static_cast<std::size_t>(past_blocks)) {
+      views_(static_cast<std::size_t>(past_blocks)),
+      row_(row) {
   const std::int64_t slots = slots_.bytes() / (2 * shape.block_bytes());
   for (std::int64_t slot = 0; slot < slots; ++slot) free_.push_back(slot);
   thread_ = std::thread([this] { run(); });
@@ -91,12 +94,14 @@ void PastStream::run() {
     reading_ = true;
     lock.unlock();
     std::exception_ptr failure;
+    const double begin = seconds_now();
     try {
       past_.read_block(layer, KvPart::key, read.block, slots_.keys(read.slot, 1));
       past_.read_block(layer, KvPart::value, read.block, slots_.values(read.slot, 1));
     } catch (...) {
       failure = std::current_exception();
     }
+    if (row_ != nullptr) row_->add("read", begin, seconds_now());
     lock.lock();
     reading_ = false;
     failure_ = failure;

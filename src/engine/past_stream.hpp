@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/trace.hpp"
 #include "cache/reader.hpp"
 #include "engine/layer_kv.hpp"
 
@@ -23,9 +24,9 @@ namespace powerprefill {
 class PastStream {
  public:
   // `past` outlives the stream; blocks below `past_blocks` are committed in it, whole. No layer
-  // needs more than `most_blocks` of them.
+  // needs more than `most_blocks` of them. `row`: of the reading thread in a trace.
   PastStream(const CacheReader& past, const KvShape& shape, std::int64_t past_blocks,
-             std::int64_t most_blocks, std::int64_t budget);
+             std::int64_t most_blocks, std::int64_t budget, TraceRow* row = nullptr);
   PastStream(const PastStream&) = delete;
   PastStream& operator=(const PastStream&) = delete;
   ~PastStream();
@@ -61,6 +62,7 @@ class PastStream {
   std::vector<KvBlockView> views_;  // by block; main thread only
   std::deque<Read> held_;           // published, descending; main thread only
   std::int64_t bytes_read_ = 0;
+  TraceRow* row_;
 
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/files.hpp"
 #include "base/process_memory.hpp"
 #include "engine/prefill_job.hpp"
 #include "engine/rank_reports.hpp"
@@ -79,6 +80,28 @@ void PrefillJob::finish_report() {
   mine_.pss_bytes = proportional_set_bytes();
   world_.barrier();  // nobody gives shared memory back while others count their part of it
   report_.per_rank = gather_reports(world_, mine_);
+}
+
+void PrefillJob::start_trace() {
+  if (options_.trace.empty()) return;
+  trace_.emplace();
+  zones_.row = &trace_->add_row("main");
+  model_.pool->set_trace(*trace_);
+  writer_->set_trace(*trace_);
+  past_row_ = &trace_->add_row("past reader");
+}
+
+// Ranks count time from the barrier before the first chunk.
+void PrefillJob::write_trace() const {
+  if (!trace_) return;
+  const std::vector<std::string> parts =
+      world_.gather_strings(trace_->to_json(world_.rank(), begin_), 0);
+  world_.agree([&] {
+    if (!world_.is_root()) return;
+    std::string text = "[";
+    for (const std::string& part : parts) text += (text.size() > 1 ? ",\n" : "\n") + part;
+    write_text_file(options_.trace, text + "\n]\n");
+  });
 }
 
 }  // namespace powerprefill

@@ -32,6 +32,7 @@ PrefillReport PrefillJob::run() {
     const ZoneTimer timer(zones_, Zone::create_cache);
     open_cache();
   }
+  start_trace();
   world_.barrier();
   begin_ = seconds_now();
   const std::int64_t first = done_;
@@ -44,6 +45,7 @@ PrefillReport PrefillJob::run() {
   }
   computed_ = done_ - first;
   finish_report();
+  write_trace();
   return report_;
 }
 
@@ -73,7 +75,8 @@ bool PrefillJob::run_chunk(std::int64_t end) {
                                   .schedule = options_.schedule,
                                   .kv_shape = kv_shape_,
                                   .zigzag = zigzag_,
-                                  .zones = zones_};
+                                  .zones = zones_,
+                                  .past_row = past_row_};
   world_.agree([&] {
     chunk_.emplace(context, std::span(options_.tokens).first(static_cast<std::size_t>(end)), done_,
                    past_ ? &*past_ : nullptr);

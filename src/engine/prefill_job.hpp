@@ -43,13 +43,17 @@ class PrefillJob {
   ChunkShape chunk_shape(std::int64_t tokens) const;
   void count_chunk();
   void finish_report();
+  void start_trace();
+  void write_trace() const;
   std::int64_t prompt_tokens() const { return static_cast<std::int64_t>(options_.tokens.size()); }
 
   mpi::Communicator& world_;
   const PrefillOptions& options_;
+  std::optional<Trace> trace_;  // outlives all that adds to it
   LoadedModel model_;
   KvShape kv_shape_{};
   bool zigzag_ = false;
+  TraceRow* past_row_ = nullptr;
   std::optional<CacheReader> past_;  // outlives chunk_
   std::optional<Chunk> chunk_;
   AlignedBuffer<float> hidden_rows_;
