@@ -58,9 +58,10 @@ void Fields::fail(const std::string& problem) const {
 }
 
 void Fields::unsupported(const std::string& what) const {
-  throw Error(ErrorCode::input,
-              fmt::format("{}: {} is not supported; give token ids instead of text (--tokens)",
-                          where_, what));
+  throw Error(
+      ErrorCode::input,
+      fmt::format("{}: {} is not supported; use token ids instead of text (--tokens, --ids)",
+                  where_, what));
 }
 
 std::int32_t token_id(const nlohmann::json& value, const Fields& context) {
