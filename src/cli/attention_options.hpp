@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -40,8 +41,7 @@ struct AttentionArguments {
     std::string description;  // e.g. "power (window 5, sink 1), block 256, full layers 0, 1, 7, 8"
     std::string remark;       // what the user should know about the choice, or empty
   };
-  // Options first, then the checkpoint's `power_attention`, then full. Throws Error(usage or
-  // input).
+  // Options first, then the checkpoint's `power_attention`, then full. Throws Error(usage or input).
   Choice resolve(const ModelSummary& model) const;
 };
 

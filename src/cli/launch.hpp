@@ -13,8 +13,7 @@ bool is_launched();
 // Ends the whole job at once with `code`; for a failure that this rank alone has seen.
 [[noreturn]] void end_job(Session& session, int code);
 
-// Throws Error(launch) when the launch cannot work: a step of many tasks of which none knows the
-// others.
+// Throws Error(launch) when the launch cannot work: a step of many tasks of which none knows the others.
 void check_launch(Session& session);
 
 // Cores that this process may run on.

@@ -2,11 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "powerprefill/error.hpp"
 #include "text/byte_level.hpp"
 #include "text/utf8.hpp"
 
 namespace powerprefill::text {
+
+namespace {
+
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
+
+}  // namespace
 
 Bpe::Bpe(const Fields& model, bool byte_level) : byte_level_(byte_level) {
   const std::string type = model.string_or("type", "BPE");
@@ -45,6 +53,7 @@ void Bpe::read_merges(const Fields& model) {
   const auto& merges = model.need("merges");
   if (!merges.is_array()) model.fail("key `merges` is not a list");
   merges_ = MergeTable(merges.size());
+  spaces_begin_words_ = !byte_level_ && vocabulary_.contains(kSpace);
   std::int32_t rank = 0;
   const auto id_of = [&](std::string_view token) {
     const auto found = vocabulary_.find(token);
@@ -71,6 +80,7 @@ void Bpe::read_merges(const Fields& model) {
     } else {
       model.fail(fmt::format("merge {} is neither a string nor a pair of them", rank));
     }
+    if (right.starts_with(kSpace) && !left.ends_with(kSpace)) spaces_begin_words_ = false;
     merges_.set(id_of(left), id_of(right), {rank, id_of(left + right)});
     ++rank;
   }
@@ -149,7 +159,32 @@ void Bpe::split(std::string_view word, std::vector<std::int32_t>& ids) const {
   }
 }
 
+// The length of the first part of `word` that no merge reaches out of.
+std::size_t Bpe::end_of_part(std::string_view word) const {
+  std::size_t spaces = 0;
+  while (word.substr(spaces).starts_with(kSpace)) spaces += kSpace.size();
+  return std::min(word.find(kSpace, spaces), word.size());
+}
+
 void Bpe::encode(std::string_view word, std::vector<std::int32_t>& ids, WordCache& cache) const {
+  if (!spaces_begin_words_) {
+    encode_part(word, ids, cache);
+    return;
+  }
+  const auto whole = ignore_merges_ ? words_.find(word) : words_.end();
+  if (whole != words_.end()) {
+    ids.push_back(whole->second);
+    return;
+  }
+  while (!word.empty()) {
+    const std::size_t end = end_of_part(word);
+    encode_part(word.substr(0, end), ids, cache);
+    word.remove_prefix(end);
+  }
+}
+
+void Bpe::encode_part(std::string_view word, std::vector<std::int32_t>& ids,
+                      WordCache& cache) const {
   WordCache::Entry* entry = nullptr;
   if (word.size() <= WordCache::kLongestWord) {
     const std::size_t hash = TextHash()(word);
@@ -161,7 +196,8 @@ void Bpe::encode(std::string_view word, std::vector<std::int32_t>& ids, WordCach
   }
   std::vector<std::int32_t>& own = cache.ids_;
   own.clear();
-  const auto whole = ignore_merges_ ? words_.find(word) : words_.end();
+  const bool looks_up = ignore_merges_ && !spaces_begin_words_;
+  const auto whole = looks_up ? words_.find(word) : words_.end();
   if (whole != words_.end()) {
     own.push_back(whole->second);
   } else {

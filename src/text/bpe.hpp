@@ -57,6 +57,8 @@ class Bpe {
  private:
   void read_merges(const Fields& model);
   void read_bytes(const Fields& model);
+  void encode_part(std::string_view word, std::vector<std::int32_t>& ids, WordCache& cache) const;
+  std::size_t end_of_part(std::string_view word) const;
   void split(std::string_view word, std::vector<std::int32_t>& ids) const;
   void split_bytes(std::string_view word, std::vector<std::int32_t>& ids) const;
   void split_characters(std::string_view word, std::vector<std::int32_t>& ids) const;
@@ -70,6 +72,7 @@ class Bpe {
   bool ignore_merges_ = false;
   bool fuse_unknown_ = false;
   bool byte_fallback_ = false;
+  bool spaces_begin_words_ = false;  // no merge reaches over the border before a U+2581
 };
 
 }  // namespace powerprefill::text

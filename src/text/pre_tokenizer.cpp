@@ -13,6 +13,8 @@ namespace {
 // Of GPT-2, which ByteLevel uses unless told otherwise.
 constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+// \w of Rust's regex, which is not Oniguruma's.
+constexpr std::string_view kRustWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D})";
 constexpr std::string_view kPunctuation = R"([\p{P}!-/:-@\[-`{-~])";
 
 enum class Prefix { never, unless_there, opening };
@@ -81,7 +83,7 @@ void PreTokenizer::add(const Fields& description) {
     split(kPunctuation,
           split_behavior(description.string_or("behavior", "Isolated"), description.where()));
   } else if (type == "Whitespace") {
-    split(R"(\w+|[^\w\s]+)", SplitBehavior::removed, true);
+    split(fmt::format(R"([{0}]+|[^{0}\s]+)", kRustWord), SplitBehavior::removed, true);
   } else if (type == "WhitespaceSplit") {
     split(R"(\s)", SplitBehavior::removed);
   } else if (type == "Metaspace") {

@@ -59,14 +59,14 @@ class Translator {
         out_ += "\\P{WSpace}";
         break;
       case 'w':
-        put_set("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}");
+        put_set("\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}");
         break;
       case 'h':
         put_set("0-9a-fA-F");
         break;
       case 'W':
         if (in_class_) refuse("\\W in a class");
-        out_ += "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]";
+        out_ += "[^\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}]";
         break;
       case 'p':
       case 'P':

@@ -145,6 +145,29 @@ class Text(Case):
         self.refused(3, ["Unigram", "tokenizer.json"], "prefill", "--model", other, "--prompt", "a", "--out",
                      self.here / "x.h5", ranks=2)
 
+    @unittest.skipUnless(shutil.which("spm_train"), "needs Debian's sentencepiece")
+    def test_sentencepiece(self):
+        (self.here / "text.txt").write_text((TEXT + "\n") * 20)
+        subprocess.run(["spm_train", "--input", self.here / "text.txt", "--model_prefix", self.here / "m", "--vocab_size", "300",
+                        "--model_type", "bpe", "--byte_fallback", "--minloglevel", "2"], check=True, capture_output=True)
+        other = ck.write_checkpoint(self.here / "model", ck.Spec(vocabulary=300))
+        file = shutil.copy(self.here / "m.model", other / "tokenizer.model")
+
+        def spm(program, kind, text):
+            command = [program, f"--model={file}", f"--{'output' if program == 'spm_encode' else 'input'}_format={kind}"]
+            return subprocess.run(command, input=text, text=True, check=True, capture_output=True).stdout
+
+        text = "the quick dog  over \u4f60 and 12 caf\u00e9"
+        ids = [int(id) for id in spm("spm_encode", "id", text).split()]
+        self.assertEqual(tokens_of(self.prefill("--prompt", text, of=other)), [1] + ids)
+        self.assertEqual(tokens_of(self.prefill("--prompt", f"{text}</s>", of=other, out="end.h5")), [1] + ids + [2])
+        cache = self.prefill("--prompt", text, "--raw", of=other, out="raw.h5")
+        self.assertEqual(tokens_of(cache), ids)
+        words = [id for id in map(int, self.decode(cache, "--ids", of=other).split())]
+        plain = self.decode(cache, of=other)
+        if all(id >= 259 for id in words):  # no broken bytes, of which SentencePiece has a view of its own
+            self.assertEqual(plain, spm("spm_decode", "id", " ".join(map(str, words))))
+
     def bytes_of(self, ids):
         """What the ids read as: special tokens nothing, broken bytes U+FFFD."""
         unspell = {character: byte for byte, character in TOKENIZER.spell.items()}

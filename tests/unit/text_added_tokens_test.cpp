@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -15,7 +16,7 @@ std::vector<std::string> cut(std::vector<AddedToken> tokens, const std::string& 
   TokenMatcher(std::move(tokens))
       .run(
           text, plain_special, [&](std::string_view piece) { parts.emplace_back(piece); },
-          [&](const AddedToken& token) { parts.push_back("#" + std::to_string(token.id)); });
+          [&](const AddedToken& token) { parts.push_back(fmt::format("#{}", token.id)); });
   return parts;
 }
 
