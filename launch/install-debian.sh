@@ -3,6 +3,7 @@
 set -eu
 packages="build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libopenblas-dev libdnnl-dev
   libhdf5-openmpi-dev libfmt-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libhwy-dev
+  libpcre2-dev libutf8proc-dev libsentencepiece-dev sentencepiece
   libgtest-dev python3 python3-numpy python3-h5py"
 missing=""
 for package in $packages; do

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -104,5 +105,23 @@ struct PrefillReport {
 // field; interrupted after should_stop. Whatever happens, `out` either does not exist, or is a
 // cache file that says how much of it counts.
 PrefillReport prefill(Session& session, const PrefillOptions& options);
+
+// Several prompts through one model, which is loaded once.
+class Prefiller {
+ public:
+  // Collective. Loads the model; throws as prefill() does for it. `session` outlives this.
+  Prefiller(Session& session, const ModelOptions& model);
+  ~Prefiller();
+  Prefiller(Prefiller&&) noexcept;
+  Prefiller& operator=(Prefiller&&) noexcept;
+
+  // Collective. As prefill(), with the loaded model; `options.model` has to describe the same.
+  // After an Error that is not agreed, this can only be destroyed.
+  PrefillReport run(const PrefillOptions& options);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace powerprefill

@@ -12,10 +12,11 @@ ThreadPool::ThreadPool(int threads) {
   }
 }
 
-void ThreadPool::set_trace(Trace& trace) {
+void ThreadPool::set_trace(Trace* trace) {
   const std::lock_guard lock(mutex_);
-  for (int thread = 1; thread < threads(); ++thread) {
-    rows_.push_back(&trace.add_row("thread " + std::to_string(thread)));
+  rows_.clear();
+  for (int thread = 1; trace != nullptr && thread < threads(); ++thread) {
+    rows_.push_back(&trace->add_row("thread " + std::to_string(thread)));
   }
 }
 

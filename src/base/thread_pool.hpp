@@ -24,8 +24,9 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // Rows for the threads other than the caller; call while nothing runs.
-  void set_trace(Trace& trace);
+  // From now on the threads other than the caller have rows in `trace`, which outlives the next
+  // call; nullptr: no longer. Call while nothing runs.
+  void set_trace(Trace* trace);
 
   int threads() const noexcept { return static_cast<int>(workers_.size()) + 1; }
 

@@ -2,15 +2,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
 
 #include "base/files.hpp"
 #include "base/zones.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_options.hpp"
+#include "cli/prompt.hpp"
+#include "cli/result_printer.hpp"
 #include "cli/stop_signal.hpp"
-#include "cli/token_file.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/decode.hpp"
 #include "powerprefill/error.hpp"
@@ -26,7 +28,7 @@ constexpr std::int64_t kTokensPerCommit = 64;
 struct DecodeArguments {
   ModelArguments model;
   std::string cache;
-  std::string tokens;
+  PromptArguments prompt;
   bool append = false;
   std::int64_t max_new_tokens = 128;
   Sampling sampling;
@@ -38,18 +40,27 @@ struct DecodeArguments {
 void run(const DecodeArguments& arguments, Session& session) {
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
+  LazyTokenizer tokenizer(arguments.model.folder);
+  std::optional<ResultPrinter> printer;
   world.agree([&] {
     Sampler check(arguments.sampling);
+    if (world.is_root()) {
+      const bool ids = arguments.ids || !Tokenizer::exists(arguments.model.folder);
+      printer.emplace(ids ? nullptr : &tokenizer.get(), arguments.prompt.raw);
+    }
     if (world.is_root() && !arguments.report.empty()) {
       FileHandle::open(arguments.report, O_WRONLY | O_CREAT, ErrorCode::storage);
     }
   });
   const ModelOptions model = arguments.model.resolve(session);
+  const bool has_input = arguments.prompt.is_given();
+  std::vector<std::int32_t> input;
+  if (has_input) input = arguments.prompt.resolve(world, tokenizer, true);
   const double start = seconds_now();
   Decoder decoder(session, arguments.cache, model, arguments.append);
   const double opened = seconds_now();
   const std::int64_t past = decoder.tokens();
-  if (!arguments.tokens.empty()) decoder.extend(read_shared_token_file(world, arguments.tokens));
+  if (has_input) decoder.extend(input);
   const double extended = seconds_now();
   const std::int64_t new_input = decoder.tokens() - past;
   Sampler sampler(arguments.sampling);
@@ -60,14 +71,9 @@ void run(const DecodeArguments& arguments, Session& session) {
   while (!stopped) {
     const std::int32_t token = sampler.next(decoder.logits());
     ++generated;
-    if (world.is_root()) {
-      fmt::print("{}{}", generated > 1 ? " " : "", token);
-      if (std::fflush(stdout) != 0) {
-        throw Error(ErrorCode::storage, "cannot write the result to standard output");
-      }
-    }
-    if (generated == 1) first_token = seconds_now();
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
+    if (printer) printer->put(token, is_end);
+    if (generated == 1) first_token = seconds_now();
     const bool is_last = is_end || generated == arguments.max_new_tokens;
     // What is saved ends with the last token, so that the next run goes on behind it.
     if (arguments.append || !is_last) decoder.feed(token);
@@ -77,14 +83,14 @@ void run(const DecodeArguments& arguments, Session& session) {
   }
   decoder.commit();
   if (stopped) {
-    if (world.is_root()) fmt::print("\n");
+    if (printer) printer->finish();
     throw Error::agreed(ErrorCode::interrupted,
                         fmt::format("stopped by a signal after {} tokens{}", generated,
                                     arguments.append ? ", which are saved" : ""),
                         -1);
   }
   if (!world.is_root()) return;
-  fmt::print("\n");
+  printer->finish();
   const double seconds = seconds_now() - extended;
   const double rate = seconds > 0 ? static_cast<double>(generated) / seconds : 0;
   log.line(fmt::format("{} tokens after {} cached {}in {:.2f} s: {:.2f} tokens/s", generated, past,
@@ -114,8 +120,7 @@ Command add_decode(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("decode", "Continue from a cache, on any number of ranks");
   sub->add_option("cache", arguments->cache, "The cache file")->required();
   arguments->model.add_to(*sub);
-  sub->add_option("--tokens", arguments->tokens,
-                  "New input that continues the cached context first: a file as for prefill");
+  arguments->prompt.add_to(*sub, false)->require_option(0, 1);
   sub->add_flag("--append", arguments->append,
                 "Save new input and generated tokens to the cache file");
   sub->add_option("--max-new-tokens", arguments->max_new_tokens, "Stop after so many tokens")
@@ -128,7 +133,8 @@ Command add_decode(CLI::App& app) {
       ->capture_default_str();
   sub->add_option("--seed", arguments->sampling.seed, "Of the random numbers")
       ->capture_default_str();
-  sub->add_flag("--ids", arguments->ids, "Print token ids (implied without a tokenizer)");
+  sub->add_flag("--ids", arguments->ids,
+                "Print token ids, not text (implied when the checkpoint has no tokenizer)");
   sub->add_option("--report", arguments->report, "Write an account of the run to this JSON file");
   sub->add_flag("--quiet", arguments->quiet, "Print the result only");
   return {sub, true, [arguments](Session* session) { run(*arguments, *session); }};

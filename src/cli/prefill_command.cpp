@@ -1,10 +1,16 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
 #include "base/files.hpp"
 #include "cli/attention_options.hpp"
+#include "cli/batch_file.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_options.hpp"
+#include "cli/prompt.hpp"
 #include "cli/stop_signal.hpp"
 #include "cli/token_file.hpp"
 #include "mpi/session.hpp"
@@ -21,8 +27,10 @@ namespace {
 struct PrefillArguments {
   ModelArguments model;
   AttentionArguments attention;
-  std::string tokens;
+  PromptArguments prompt;
+  std::string batch;
   std::string out;
+  std::string out_folder;
   bool force = false;
   bool resume = false;
   std::string prefix;
@@ -36,10 +44,131 @@ struct PrefillArguments {
   bool quiet = false;
 };
 
+// What the prompts of one job have in common.
+struct Job {
+  const PrefillArguments& arguments;
+  Session& session;
+  const Log& log;
+  const AttentionArguments::Choice& choice;
+  ReportContext context;
+  std::int64_t max_positions;
+
+  const mpi::Communicator& world() const { return session.mpi().world(); }
+};
+
+PrefillOptions options_of(const PrefillArguments& arguments, const Schedule& schedule) {
+  PrefillOptions options;
+  options.out = arguments.out;
+  options.force = arguments.force;
+  options.resume = arguments.resume;
+  options.prefix = arguments.prefix;
+  options.chunk_tokens = arguments.chunk_tokens;
+  options.should_stop = stop_requested;
+  options.schedule = schedule;
+  options.partition = arguments.partition;
+  options.kv_dtype = arguments.kv_dtype;
+  options.reserve = arguments.reserve;
+  options.save_hidden = arguments.save_hidden;
+  return options;
+}
+
+void announce(const Job& job, const PrefillOptions& options) {
+  const int ranks = job.session.ranks();
+  const int threads = options.model.threads;
+  job.log.line(fmt::format("{} tokens over {} rank{} x {} thread{}, attention {}, cache {}",
+                           options.tokens.size(), ranks, ranks == 1 ? "" : "s", threads,
+                           threads == 1 ? "" : "s", job.choice.description, options.out.string()));
+  if (static_cast<std::int64_t>(options.tokens.size()) > job.max_positions) {
+    job.log.line(
+        fmt::format("note: the prompt is longer than the model's {} positions", job.max_positions));
+  }
+}
+
+void run_one(const Job& job, PrefillOptions options) {
+  LazyTokenizer tokenizer(job.arguments.model.folder);
+  options.tokens = job.arguments.prompt.resolve(job.world(), tokenizer, false);
+  ProgressDisplay display(job.log.is_active());
+  options.progress = [&](const Progress& progress) { display.show(progress); };
+  options.trace = job.arguments.trace;
+  announce(job, options);
+  const PrefillReport report = prefill(job.session, options);
+  if (!job.world().is_root()) return;
+  job.log.line(to_table(report, job.context));
+  if (!job.arguments.report.empty()) {
+    write_text_file(job.arguments.report, to_json(report, job.context));
+  }
+}
+
+// The prompts of --batch, one after the other through one model. What is complete is passed over,
+// what is not is gone on with.
+class Batch {
+ public:
+  Batch(const Job& job, PrefillOptions options)
+      : job_(job), options_(std::move(options)), tokenizer_(job.arguments.model.folder) {}
+
+  void run() {
+    const mpi::Communicator& world = job_.world();
+    world.agree([&] {
+      if (!world.is_root()) return;
+      file_.emplace(job_.arguments.batch);
+      std::error_code failure;
+      std::filesystem::create_directories(job_.arguments.out_folder, failure);
+      if (failure) {
+        throw Error(ErrorCode::storage, fmt::format("{}: cannot be made: {}",
+                                                    job_.arguments.out_folder, failure.message()));
+      }
+    });
+    std::uint64_t count = file_ ? file_->entries().size() : 0;
+    world.broadcast_value(count, 0);
+    Prefiller model(job_.session, options_.model);
+    for (std::uint64_t i = 0; i < count; ++i) run_line(model, i);
+    if (!world.is_root() || job_.arguments.report.empty()) return;
+    write_text_file(job_.arguments.report,
+                    nlohmann::ordered_json{{"prompts", reports_}}.dump(2) + "\n");
+  }
+
+ private:
+  void run_line(Prefiller& model, std::uint64_t i) {
+    const mpi::Communicator& world = job_.world();
+    const auto* entry = file_ ? &file_->entries()[i] : nullptr;
+    const std::string id = world.broadcast_string(entry != nullptr ? entry->id : "", 0);
+    std::int64_t number = entry != nullptr ? entry->number : 0;
+    world.broadcast_value(number, 0);
+    try {
+      const auto mode = job_.arguments.prompt.raw ? SpecialTokens::plain : SpecialTokens::added;
+      options_.tokens = share_ids(world, [&] { return file_->ids_of(*entry, tokenizer_, mode); });
+      options_.out = std::filesystem::path(job_.arguments.out_folder) / (id + ".h5");
+      options_.resume = !options_.force;
+      ProgressDisplay display(job_.log.is_active());
+      options_.progress = [&](const Progress& progress) { display.show(progress); };
+      announce(job_, options_);
+      finish_line(id, model.run(options_));
+    } catch (const Error& error) {
+      const std::string message =
+          fmt::format("{}: line {} ({}): {}", job_.arguments.batch, number, id, error.what());
+      if (error.is_agreed()) throw Error::agreed(error.code(), message, error.rank());
+      throw Error(error.code(), message);
+    }
+  }
+
+  void finish_line(const std::string& id, const PrefillReport& report) {
+    if (!job_.world().is_root()) return;
+    job_.log.line(report.computed_tokens == 0 ? id + ": complete already"
+                                              : to_table(report, job_.context));
+    auto json = nlohmann::ordered_json::parse(to_json(report, job_.context));
+    reports_.push_back({{"id", id}, {"report", std::move(json)}});
+  }
+
+  const Job& job_;
+  PrefillOptions options_;
+  LazyTokenizer tokenizer_;
+  std::optional<BatchFile> file_;  // on rank 0
+  nlohmann::ordered_json reports_ = nlohmann::ordered_json::array();
+};
+
 void run(const PrefillArguments& arguments, Session& session) {
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
-  PrefillOptions options;
   AttentionArguments::Choice choice;
   ModelSummary summary;
   world.agree([&] {
@@ -49,37 +178,20 @@ void run(const PrefillArguments& arguments, Session& session) {
       FileHandle::open(arguments.report, O_WRONLY | O_CREAT, ErrorCode::storage);
     }
   });
+  PrefillOptions options = options_of(arguments, choice.schedule);
   options.model = arguments.model.resolve(session);
-  options.tokens = read_shared_token_file(world, arguments.tokens);
-  options.out = arguments.out;
-  options.force = arguments.force;
-  options.resume = arguments.resume;
-  options.prefix = arguments.prefix;
-  options.chunk_tokens = arguments.chunk_tokens;
-  options.trace = arguments.trace;
-  options.should_stop = stop_requested;
-  options.schedule = choice.schedule;
-  options.partition = arguments.partition;
-  options.kv_dtype = arguments.kv_dtype;
-  options.reserve = arguments.reserve;
-  options.save_hidden = arguments.save_hidden;
-  ProgressDisplay display(log.is_active());
-  options.progress = [&](const Progress& progress) { display.show(progress); };
-
-  log.line(fmt::format("{} tokens over {} rank{} x {} thread{}, attention {}, cache {}",
-                       options.tokens.size(), session.ranks(), session.ranks() == 1 ? "" : "s",
-                       options.model.threads, options.model.threads == 1 ? "" : "s",
-                       choice.description, arguments.out));
+  const Job job = {.arguments = arguments,
+                   .session = session,
+                   .log = log,
+                   .choice = choice,
+                   .context = {.attention = choice.description},
+                   .max_positions = summary.max_positions};
   if (!choice.remark.empty()) log.line("note: " + choice.remark);
-  if (static_cast<std::int64_t>(options.tokens.size()) > summary.max_positions) {
-    log.line(fmt::format("note: the prompt is longer than the model's {} positions",
-                         summary.max_positions));
+  if (arguments.batch.empty()) {
+    run_one(job, std::move(options));
+  } else {
+    Batch(job, std::move(options)).run();
   }
-  const PrefillReport report = prefill(session, options);
-  if (!world.is_root()) return;
-  const ReportContext context = {.attention = choice.description};
-  log.line(to_table(report, context));
-  if (!arguments.report.empty()) write_text_file(arguments.report, to_json(report, context));
 }
 
 }  // namespace
@@ -89,10 +201,20 @@ Command add_prefill(CLI::App& app) {
   CLI::App* sub = app.add_subcommand(
       "prefill", "Run a prompt through a model on all ranks and save its KV cache");
   arguments->model.add_to(*sub);
-  sub->add_option("--tokens", arguments->tokens,
-                  "The prompt: decimal token ids, a .npy file, or HDF5 with a dataset `tokens`")
-      ->required();
-  sub->add_option("--out", arguments->out, "The cache file to make")->required();
+  auto* prompt = arguments->prompt.add_to(*sub, true);
+  auto* batch = prompt->add_option(
+      "--batch", arguments->batch,
+      R"(Many prompts, one per line: {"id": "name", "prompt": "text"}, or "tokens": [1, 2])");
+  prompt->require_option(1);
+  auto* output = sub->add_option_group("Output");
+  output->add_option("--out", arguments->out, "The cache file to make");
+  auto* folder = output->add_option(
+      "--out-dir", arguments->out_folder,
+      "With --batch: the folder of the cache files, ID.h5 for every line. Complete ones are passed "
+      "over, others gone on with");
+  output->require_option(1);
+  batch->needs(folder);
+  folder->needs(batch);
   auto* force = sub->add_flag("--force", arguments->force, "Replace the output when it exists");
   sub->add_flag("--resume", arguments->resume,
                 "Go on after the last commit of the output; start afresh when there is none")
@@ -120,7 +242,8 @@ Command add_prefill(CLI::App& app) {
                 "Also save the last hidden state of every token");
   sub->add_option("--report", arguments->report, "Write an account of the run to this JSON file");
   sub->add_option("--trace", arguments->trace,
-                  "Write what each thread did when (Chrome trace format, for Perfetto)");
+                  "Write what each thread did when (Chrome trace format, for Perfetto)")
+      ->excludes(batch);
   sub->add_flag("--quiet", arguments->quiet, "Say nothing unless something fails");
   return {sub, true, [arguments](Session* session) { run(*arguments, *session); }};
 }

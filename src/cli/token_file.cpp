@@ -129,11 +129,11 @@ std::vector<std::int32_t> read_token_file(const std::filesystem::path& path) {
   return magic.starts_with("\x93NUMPY") ? parse_npy(path, file) : parse_text(path, file);
 }
 
-std::vector<std::int32_t> read_shared_token_file(const mpi::Communicator& world,
-                                                 const std::filesystem::path& path) {
+std::vector<std::int32_t> share_ids(const mpi::Communicator& world,
+                                    const std::function<std::vector<std::int32_t>()>& make) {
   std::vector<std::int32_t> tokens;
   world.agree([&] {
-    if (world.is_root()) tokens = read_token_file(path);
+    if (world.is_root()) tokens = make();
   });
   std::uint64_t count = tokens.size();
   world.broadcast_value(count, 0);

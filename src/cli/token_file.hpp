@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <vector>
 
 #include "mpi/communicator.hpp"
@@ -14,9 +15,9 @@ namespace powerprefill::cli {
 // Error(input) naming the file and what is wrong with it.
 std::vector<std::int32_t> read_token_file(const std::filesystem::path& path);
 
-// Collective: rank 0 reads, the others get a copy, so that the file need not be visible on every
+// Collective: rank 0 makes the ids, the others get a copy, so that no file need be visible on every
 // node. Throws agreed Errors.
-std::vector<std::int32_t> read_shared_token_file(const mpi::Communicator& world,
-                                                 const std::filesystem::path& path);
+std::vector<std::int32_t> share_ids(const mpi::Communicator& world,
+                                    const std::function<std::vector<std::int32_t>()>& make);
 
 }  // namespace powerprefill::cli

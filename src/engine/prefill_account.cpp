@@ -86,7 +86,7 @@ void PrefillJob::start_trace() {
   if (options_.trace.empty()) return;
   trace_.emplace();
   zones_.row = &trace_->add_row("main");
-  model_.pool->set_trace(*trace_);
+  model_.pool->set_trace(&*trace_);
   writer_->set_trace(*trace_);
   past_row_ = &trace_->add_row("past reader");
 }

@@ -19,7 +19,7 @@ constexpr double kMemoryShare = 0.6;
 
 PrefillReport PrefillJob::run() {
   world_.agree([&] { check_options(); });
-  {
+  if (!is_loaded_) {
     const ZoneTimer timer(zones_, Zone::load_weights);
     model_ = load_model(world_, options_.model);
   }

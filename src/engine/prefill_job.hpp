@@ -18,8 +18,19 @@ namespace powerprefill {
 
 class PrefillJob {
  public:
-  PrefillJob(mpi::Communicator& world, const PrefillOptions& options)
-      : world_(world), options_(options), vote_(world) {}
+  // `loaded` outlives the job, and is the model of the options; nullptr: the job loads its own.
+  PrefillJob(mpi::Communicator& world, const PrefillOptions& options, LoadedModel* loaded = nullptr)
+      : world_(world),
+        options_(options),
+        is_loaded_(loaded != nullptr),
+        model_(loaded != nullptr ? *loaded : own_model_),
+        vote_(world) {}
+
+  PrefillJob(const PrefillJob&) = delete;
+  PrefillJob& operator=(const PrefillJob&) = delete;
+  ~PrefillJob() {
+    if (trace_) model_.pool->set_trace(nullptr);
+  }
 
   PrefillReport run();
 
@@ -50,7 +61,9 @@ class PrefillJob {
   mpi::Communicator& world_;
   const PrefillOptions& options_;
   std::optional<Trace> trace_;  // outlives all that adds to it
-  LoadedModel model_;
+  LoadedModel own_model_;
+  bool is_loaded_;
+  LoadedModel& model_;
   KvShape kv_shape_{};
   bool zigzag_ = false;
   TraceRow* past_row_ = nullptr;

@@ -593,7 +593,7 @@ class Usage(BadInput):
         self.misused(prefill("--frobnicate"), "--frobnicate")
 
     def test_missing_out(self):
-        self.misused(["prefill", "--model", model, "--tokens", tokens], "--out")
+        self.misused(["prefill", "--model", model, "--tokens", tokens], "--out,")
 
     def test_missing_model(self):
         self.misused(["decode", cache], "--model", counts=THREE)

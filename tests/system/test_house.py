@@ -11,6 +11,7 @@ SOURCES = sorted(p for folder in ("src", "include") for p in (ROOT / folder).rgl
 # What each room may include; itself and the public headers always.
 MAY_KNOW = {
     "base": set(),
+    "text": {"base"},
     "pattern": {"base"},
     "partition": {"base", "pattern"},
     "math": {"base"},
@@ -20,7 +21,7 @@ MAY_KNOW = {
     "cache": {"base", "hdf5", "mpi", "pattern"},
     "engine": {"base", "pattern", "partition", "math", "mpi", "hdf5", "model", "cache"},
     "report": {"base"},
-    "cli": {"base", "pattern", "partition", "math", "mpi", "hdf5", "model", "cache", "engine", "report"},
+    "cli": {"base", "text", "pattern", "partition", "math", "mpi", "hdf5", "model", "cache", "engine", "report"},
 }
 
 

@@ -1,0 +1,92 @@
+#include "cli/batch_file.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "base/files.hpp"
+#include "powerprefill/error.hpp"
+
+namespace powerprefill::cli {
+
+namespace {
+
+constexpr std::int64_t kLargestFile = std::int64_t{1} << 34;
+
+bool is_file_name(const std::string& id) {
+  const auto is_usual = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  };
+  return !id.empty() && id.size() <= 200 && id[0] != '.' && id[0] != '-' &&
+         std::all_of(id.begin(), id.end(), is_usual);
+}
+
+// The id of a line, "" when it has none. Throws nlohmann's exceptions and std::invalid_argument.
+std::string check(const nlohmann::json& line) {
+  if (!line.is_object()) throw std::invalid_argument("is not a JSON object");
+  if (line.contains("prompt") == line.contains("tokens")) {
+    throw std::invalid_argument("needs either `prompt` or `tokens`");
+  }
+  if (line.contains("prompt") && !line["prompt"].is_string()) {
+    throw std::invalid_argument("`prompt` is not a string");
+  }
+  if (line.contains("tokens")) {
+    const auto& tokens = line["tokens"];
+    const auto is_id = [](const nlohmann::json& id) {
+      return id.is_number_integer() && std::in_range<std::int32_t>(id.get<std::int64_t>());
+    };
+    if (!tokens.is_array() || !std::all_of(tokens.begin(), tokens.end(), is_id)) {
+      throw std::invalid_argument("`tokens` is not a list of token ids");
+    }
+  }
+  if (!line.contains("id")) return {};
+  const bool is_number = line["id"].is_number_unsigned();
+  if (!is_number && !line["id"].is_string()) throw std::invalid_argument("`id` is not a string");
+  const std::string id = is_number ? line["id"].dump() : line["id"].get<std::string>();
+  if (!is_file_name(id)) {
+    throw std::invalid_argument(fmt::format(
+        "the id `{}` cannot name a file; use up to 200 letters, digits, '.', '_' and '-'", id));
+  }
+  return id;
+}
+
+}  // namespace
+
+BatchFile::BatchFile(const std::filesystem::path& path) {
+  const std::string text = read_text_file(path, ErrorCode::input, kLargestFile);
+  std::set<std::string> seen;
+  std::int64_t number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    Entry entry = {.id = {}, .line = text.substr(begin, end - begin), .number = ++number};
+    begin = end + 1;
+    if (entry.line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    try {
+      entry.id = check(nlohmann::json::parse(entry.line));
+      if (entry.id.empty()) entry.id = std::to_string(number);
+      if (!seen.insert(entry.id).second) {
+        throw std::invalid_argument(fmt::format("the id `{}` was there before", entry.id));
+      }
+    } catch (const std::exception& error) {
+      throw Error(ErrorCode::input, fmt::format("{}: line {}: {}; mend it, nothing was started",
+                                                path.string(), number, error.what()));
+    }
+    entries_.push_back(std::move(entry));
+  }
+  if (entries_.empty()) {
+    throw Error(ErrorCode::input, fmt::format("{}: has no prompts", path.string()));
+  }
+}
+
+std::vector<std::int32_t> BatchFile::ids_of(const Entry& entry, LazyTokenizer& tokenizer,
+                                            SpecialTokens mode) const {
+  const auto line = nlohmann::json::parse(entry.line);
+  if (line.contains("tokens")) return line["tokens"].get<std::vector<std::int32_t>>();
+  return tokenizer.get().encode(line["prompt"].get_ref<const std::string&>(), mode);
+}
+
+}  // namespace powerprefill::cli

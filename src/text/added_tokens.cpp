@@ -1,0 +1,118 @@
+#include "text/added_tokens.hpp"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+
+#include "text/utf8.hpp"
+
+namespace powerprefill::text {
+
+namespace {
+
+// The classes that a regular expression's \w has (UTS #18), but for some symbols that count as
+// alphabetic.
+bool is_word_character(char32_t c) {
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      return c == 0x200C || c == 0x200D;
+  }
+}
+
+// The start of the character that ends at `end`, which is not 0.
+std::size_t start_of_last(std::string_view text, std::size_t end) {
+  std::size_t start = end - 1;
+  while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
+  return start;
+}
+
+bool touches_word(std::string_view text, std::size_t begin, std::size_t end) {
+  const bool before =
+      begin > 0 && is_word_character(scan_at(text, start_of_last(text, begin)).value);
+  return before || (end < text.size() && is_word_character(scan_at(text, end).value));
+}
+
+}  // namespace
+
+TokenMatcher::TokenMatcher(std::vector<AddedToken> tokens) {
+  for (AddedToken& token : tokens) {
+    if (token.content.empty()) continue;
+    if (trie_.empty()) trie_.emplace_back();
+    std::size_t node = 0;
+    for (const char c : token.content) {
+      auto& next = trie_[node].next;
+      auto place = std::lower_bound(next.begin(), next.end(), std::pair(c, std::int32_t{-1}));
+      if (place == next.end() || place->first != c) {
+        place = next.emplace(place, c, static_cast<std::int32_t>(trie_.size()));
+        node = trie_.size();
+        trie_.emplace_back();
+      } else {
+        node = static_cast<std::size_t>(place->second);
+      }
+    }
+    trie_[node].token = static_cast<std::int32_t>(tokens_.size());
+    tokens_.push_back(std::move(token));
+  }
+}
+
+std::int32_t TokenMatcher::longest_at(std::string_view text, std::size_t position) const {
+  std::int32_t longest = -1;
+  const Node* node = trie_.data();
+  for (std::size_t i = position; i < text.size(); ++i) {
+    const auto place = std::lower_bound(node->next.begin(), node->next.end(),
+                                        std::pair(text[i], std::int32_t{-1}));
+    if (place == node->next.end() || place->first != text[i]) break;
+    node = &trie_[static_cast<std::size_t>(place->second)];
+    if (node->token >= 0) longest = node->token;
+  }
+  return longest;
+}
+
+void TokenMatcher::run(std::string_view text, bool plain_special,
+                       const std::function<void(std::string_view)>& on_text,
+                       const std::function<void(const AddedToken&)>& on_token) const {
+  std::size_t done = 0;
+  std::size_t i = 0;
+  while (!tokens_.empty() && i < text.size()) {
+    const std::int32_t number = longest_at(text, i);
+    if (number < 0) {
+      ++i;
+      continue;
+    }
+    const AddedToken& token = tokens_[static_cast<std::size_t>(number)];
+    std::size_t begin = i;
+    std::size_t end = i + token.content.size();
+    i = end;  // also where the token does not count: what it covers is not looked at again
+    if (plain_special && token.special) continue;
+    if (token.single_word && touches_word(text, begin, end)) continue;
+    while (token.left_strip && begin > done) {
+      const std::size_t start = start_of_last(text, begin);
+      if (!is_white_space(scan_at(text, start).value)) break;
+      begin = start;
+    }
+    while (token.right_strip && end < text.size()) {
+      const Scan scan = scan_at(text, end);
+      if (!is_white_space(scan.value)) break;
+      end += scan.bytes;
+    }
+    begin = std::max(begin, done);
+    if (begin > done) on_text(text.substr(done, begin - done));
+    on_token(token);
+    done = std::max(done, end);
+  }
+  if (done < text.size()) on_text(text.substr(done));
+}
+
+}  // namespace powerprefill::text

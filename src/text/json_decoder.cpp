@@ -1,0 +1,97 @@
+#include "text/json_decoder.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "text/byte_level.hpp"
+
+namespace powerprefill::text {
+
+namespace {
+
+void replace_all(std::string& text, const std::string& from, const std::string& to) {
+  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at)) {
+    text.replace(at, from.size(), to);
+    at += to.size();
+  }
+}
+
+// "<0x0A>" as its byte; else unchanged.
+std::string fall_back(std::string token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return token;
+  unsigned byte = 0;
+  const auto [stop, error] = std::from_chars(token.data() + 3, token.data() + 5, byte, 16);
+  if (error != std::errc() || stop != token.data() + 5) return token;
+  return {static_cast<char>(byte)};
+}
+
+}  // namespace
+
+JsonDecoder::JsonDecoder(const Fields& description) {
+  add(description);
+}
+
+void JsonDecoder::add(const Fields& description) {
+  const std::string type = description.string("type");
+  const auto count = [&](const std::string& key) {
+    return description.find(key) == nullptr ? 0 : token_id(description.need(key), description);
+  };
+  if (type == "Sequence") {
+    for (const Fields& part : description.objects("decoders")) add(part);
+  } else if (type == "Fuse") {
+    fused_ = true;
+  } else if (type == "Strip") {
+    const bool usual = fused_ && description.string("content") == " " && count("stop") == 0;
+    if (!usual) description.unsupported("a `Strip` of other than spaces at the text's start");
+    spaces_off_start_ += count("start");
+  } else if (fused_) {
+    description.unsupported(fmt::format("the decoder `{}` behind `Fuse`", type));
+  } else if (type == "ByteLevel") {
+    steps_.push_back({Step::Kind::byte_level, {}, {}});
+  } else if (type == "ByteFallback") {
+    steps_.push_back({Step::Kind::byte_fallback, {}, {}});
+  } else if (type == "Replace") {
+    const Fields pattern = description.object("pattern");
+    if (pattern.find("String") == nullptr) description.unsupported("a `Replace` of a pattern");
+    const std::string from = pattern.string("String");
+    if (from.empty()) description.fail("the pattern is empty");
+    steps_.push_back({Step::Kind::replace, from, description.string("content")});
+  } else if (type == "Metaspace") {
+    const bool adds = description.flag("add_prefix_space", true);
+    const std::string scheme = description.string_or("prepend_scheme", adds ? "always" : "never");
+    first_token_without_spaces_ = scheme != "never";
+    const std::string space = description.string("replacement");
+    if (space.empty()) description.fail("the replacement is empty");
+    steps_.push_back({Step::Kind::replace, space, " "});
+  } else {
+    description.unsupported(fmt::format("the decoder `{}`", type));
+  }
+}
+
+std::string JsonDecoder::bytes_of(std::string token) const {
+  for (const Step& step : steps_) {
+    switch (step.kind) {
+      case Step::Kind::byte_level: {
+        // A token with characters that stand for no byte is text itself.
+        auto bytes = bytes_of_spelling(token);
+        if (bytes) token = std::move(*bytes);
+        break;
+      }
+      case Step::Kind::byte_fallback:
+        token = fall_back(std::move(token));
+        break;
+      case Step::Kind::replace:
+        replace_all(token, step.from, step.to);
+        break;
+    }
+  }
+  return token;
+}
+
+void JsonDecoder::set_start(TokenTexts& texts) const {
+  texts.spaces_off_start = spaces_off_start_;
+  texts.first_token_without_spaces = first_token_without_spaces_;
+}
+
+}  // namespace powerprefill::text

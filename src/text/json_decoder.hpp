@@ -1,0 +1,38 @@
+// The `decoder` of tokenizer.json: what its tokens read as.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "text/fields.hpp"
+#include "text/token_texts.hpp"
+
+namespace powerprefill::text {
+
+// ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip at the start, and sequences of them.
+class JsonDecoder {
+ public:
+  // Throws Error(input) that names what is not supported.
+  explicit JsonDecoder(const Fields& description);
+
+  // The bytes that one token stands for.
+  std::string bytes_of(std::string token) const;
+  // What happens to the start of a text.
+  void set_start(TokenTexts& texts) const;
+
+ private:
+  struct Step {
+    enum class Kind { byte_level, byte_fallback, replace };
+    Kind kind;
+    std::string from;  // replace
+    std::string to;
+  };
+  void add(const Fields& description);
+
+  std::vector<Step> steps_;
+  bool fused_ = false;
+  std::int32_t spaces_off_start_ = 0;
+  bool first_token_without_spaces_ = false;
+};
+
+}  // namespace powerprefill::text

@@ -1,0 +1,157 @@
+// tokenizer.json of Hugging Face tokenizers: special tokens are found, what is between them is
+// normalised, cut into words, and merged.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/files.hpp"
+#include "text/added_tokens.hpp"
+#include "text/backend.hpp"
+#include "text/bpe.hpp"
+#include "text/json_decoder.hpp"
+#include "text/normalizer.hpp"
+#include "text/post_processor.hpp"
+#include "text/pre_tokenizer.hpp"
+
+namespace powerprefill::text {
+
+namespace {
+
+constexpr std::int64_t kLargestFile = std::int64_t{256} << 20;
+
+template <typename Part>
+Part part_or_none(const Fields& file, const std::string& key) {
+  return file.find(key) == nullptr ? Part() : Part(file.object(key));
+}
+
+std::vector<AddedToken> read_added_tokens(const Fields& file, const Vocabulary& vocabulary) {
+  std::vector<AddedToken> tokens;
+  if (file.find("added_tokens") == nullptr) return tokens;
+  for (const Fields& entry : file.objects("added_tokens")) {
+    AddedToken token = {.id = token_id(entry.need("id"), entry),
+                        .content = entry.string("content"),
+                        .special = entry.flag("special", false),
+                        .single_word = entry.flag("single_word", false),
+                        .left_strip = entry.flag("lstrip", false),
+                        .right_strip = entry.flag("rstrip", false)};
+    token.normalized = entry.flag("normalized", !token.special);
+    const auto same = vocabulary.find(token.content);
+    if (same != vocabulary.end() && same->second != token.id) {
+      entry.fail(fmt::format("`{}` has id {} here and {} in the vocabulary", token.content,
+                             token.id, same->second));
+    }
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+class JsonTokenizer : public Backend {
+ public:
+  explicit JsonTokenizer(const Fields& file)
+      : normalizer_(part_or_none<Normalizer>(file, "normalizer")),
+        pre_tokenizer_(part_or_none<PreTokenizer>(file, "pre_tokenizer")),
+        model_(file.object("model"), pre_tokenizer_.is_byte_level()),
+        post_processor_(part_or_none<PostProcessor>(file, "post_processor")) {
+    const std::vector<AddedToken> added = read_added_tokens(file, model_.vocabulary());
+    vocabulary_ = static_cast<std::int64_t>(model_.vocabulary().size());
+    std::vector<AddedToken> plain;
+    std::vector<AddedToken> normalized;
+    RegexScratch scratch;
+    for (AddedToken token : added) {
+      if (!model_.vocabulary().contains(token.content)) {
+        vocabulary_ += added_.emplace(token.content, token.id).second ? 1 : 0;
+      }
+      if (token.normalized) token.content = normalizer_(token.content, scratch);
+      (token.normalized ? normalized : plain).push_back(std::move(token));
+    }
+    plain_ = TokenMatcher(std::move(plain));
+    normalized_ = TokenMatcher(std::move(normalized));
+    set_texts(JsonDecoder(file.object("decoder")), added);
+  }
+
+  std::vector<std::int32_t> encode(std::string_view text, SpecialTokens mode) const override {
+    const bool is_whole = mode == SpecialTokens::added;
+    const bool plain = mode == SpecialTokens::plain;
+    std::vector<std::int32_t> ids;
+    ids.reserve(text.size() / 4 + 16);
+    if (is_whole) ids = post_processor_.before;
+    RegexScratch scratch;
+    WordCache cache;
+    const auto on_token = [&](const AddedToken& token) { ids.push_back(token.id); };
+    const auto on_word = [&](std::string_view word) { model_.encode(word, ids, cache); };
+    plain_.run(
+        text, plain,
+        [&](std::string_view section) {
+          const bool opens = section.data() == text.data();
+          std::string changed;
+          std::string_view normal = section;
+          if (!normalizer_.is_identity()) {
+            changed = normalizer_(std::string(section), scratch);
+            normal = changed;
+          }
+          normalized_.run(
+              normal, plain,
+              [&](std::string_view words) {
+                const bool first = opens && words.data() == normal.data();
+                pre_tokenizer_.run(words, first, scratch, on_word);
+              },
+              on_token);
+        },
+        on_token);
+    if (is_whole) {
+      ids.insert(ids.end(), post_processor_.behind.begin(), post_processor_.behind.end());
+    }
+    return ids;
+  }
+
+  std::optional<std::int32_t> id_of(std::string_view token) const override {
+    for (const Vocabulary* tokens : {&added_, &model_.vocabulary()}) {
+      const auto found = tokens->find(token);
+      if (found != tokens->end()) return found->second;
+    }
+    return std::nullopt;
+  }
+
+  std::int64_t vocabulary() const override { return vocabulary_; }
+  std::shared_ptr<const TokenTexts> texts() const override { return texts_; }
+
+ private:
+  void set_texts(const JsonDecoder& decoder, const std::vector<AddedToken>& added) {
+    auto texts = std::make_shared<TokenTexts>();
+    const auto put = [&](const std::string& token, std::int32_t id, bool special) {
+      const auto place = static_cast<std::size_t>(id);
+      if (place >= texts->tokens.size()) texts->tokens.resize(place + 1);
+      texts->tokens[place] = {decoder.bytes_of(token), true, special};
+    };
+    for (const auto& [token, id] : model_.vocabulary()) put(token, id, false);
+    for (const AddedToken& token : added) put(token.content, token.id, token.special);
+    decoder.set_start(*texts);
+    texts_ = std::move(texts);
+  }
+
+  Normalizer normalizer_;
+  PreTokenizer pre_tokenizer_;
+  Bpe model_;
+  PostProcessor post_processor_;
+  Vocabulary added_;         // those that the model's vocabulary does not have
+  TokenMatcher plain_;       // looked for in the text as it is
+  TokenMatcher normalized_;  // looked for in the normalised text
+  std::int64_t vocabulary_ = 0;
+  std::shared_ptr<const TokenTexts> texts_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> load_tokenizer_json(const std::filesystem::path& path) {
+  nlohmann::json json;
+  try {
+    json = nlohmann::json::parse(read_text_file(path, ErrorCode::input, kLargestFile));
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ErrorCode::input, fmt::format("{}: is not JSON: {}; fetch the checkpoint again",
+                                              path.string(), error.what()));
+  }
+  return std::make_unique<JsonTokenizer>(Fields(json, path.string()));
+}
+
+}  // namespace powerprefill::text

@@ -1,0 +1,122 @@
+#include "text/normalizer.hpp"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "text/unicode_forms.hpp"
+#include "text/utf8.hpp"
+
+namespace powerprefill::text {
+
+struct Normalizer::Step {
+  enum class Kind { form, lower_case, strip, prepend, replace };
+  Kind kind = Kind::form;
+  UnicodeForm form{};
+  bool left = true;   // strip
+  bool right = true;  // strip
+  std::string text;   // prepend, replace
+  std::optional<Regex> pattern;
+};
+
+namespace {
+
+std::string strip(std::string text, bool left, bool right) {
+  std::size_t begin = 0;
+  while (left && begin < text.size()) {
+    const Scan scan = scan_at(text, begin);
+    if (!is_white_space(scan.value)) break;
+    begin += scan.bytes;
+  }
+  std::size_t end = text.size();
+  while (right && end > begin) {
+    std::size_t start = end - 1;
+    while (start > begin && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
+    if (!is_white_space(scan_at(text, start).value)) break;
+    end = start;
+  }
+  return text.substr(begin, end - begin);
+}
+
+std::string replace(const std::string& text, const Regex& pattern, const std::string& by,
+                    RegexScratch& scratch) {
+  std::string out;
+  out.reserve(text.size() + text.size() / 4);
+  std::size_t done = 0;
+  std::size_t from = 0;
+  while (from <= text.size()) {
+    const auto match = pattern.find(text, from, scratch);
+    if (!match) break;
+    out.append(text, done, match->begin - done);
+    out += by;
+    done = match->end;
+    from = match->end;
+    if (match->begin == match->end) {
+      from += from < text.size() ? scan_at(text, from).bytes : 1;
+    }
+  }
+  out.append(text, done);
+  return out;
+}
+
+}  // namespace
+
+Normalizer::Normalizer(const Fields& description) {
+  add(description);
+}
+
+void Normalizer::add(const Fields& description) {
+  const std::string type = description.string("type");
+  if (type == "Sequence") {
+    for (const Fields& part : description.objects("normalizers")) add(part);
+    return;
+  }
+  auto step = std::make_shared<Step>();
+  if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
+    step->form = {.compose = type.back() == 'C', .compatibility = type.size() == 4};
+  } else if (type == "Lowercase") {
+    step->kind = Step::Kind::lower_case;
+  } else if (type == "Strip") {
+    step->kind = Step::Kind::strip;
+    step->left = description.flag("strip_left", true);
+    step->right = description.flag("strip_right", true);
+  } else if (type == "Prepend") {
+    step->kind = Step::Kind::prepend;
+    step->text = description.string("prepend");
+  } else if (type == "Replace") {
+    step->kind = Step::Kind::replace;
+    step->text = description.string("content");
+    const Fields pattern = description.object("pattern");
+    step->pattern = pattern.find("Regex") != nullptr
+                        ? Regex::from_oniguruma(pattern.string("Regex"), pattern.where())
+                        : Regex::literal(pattern.string("String"));
+  } else {
+    description.unsupported(fmt::format("the normalizer `{}`", type));
+  }
+  steps_.push_back(std::move(step));
+}
+
+std::string Normalizer::operator()(std::string text, RegexScratch& scratch) const {
+  for (const auto& step : steps_) {
+    switch (step->kind) {
+      case Step::Kind::form:
+        text = to_unicode_form(text, step->form);
+        break;
+      case Step::Kind::lower_case:
+        text = to_lower_case(text);
+        break;
+      case Step::Kind::strip:
+        text = strip(std::move(text), step->left, step->right);
+        break;
+      case Step::Kind::prepend:
+        if (!text.empty()) text.insert(0, step->text);
+        break;
+      case Step::Kind::replace:
+        text = replace(text, *step->pattern, step->text, scratch);
+        break;
+    }
+  }
+  return text;
+}
+
+}  // namespace powerprefill::text

@@ -1,0 +1,25 @@
+// Which tokens are put around a text: the `post_processor` of tokenizer.json.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "text/fields.hpp"
+
+namespace powerprefill::text {
+
+struct PostProcessor {
+  std::vector<std::int32_t> before;  // e.g. the token that begins a text
+  std::vector<std::int32_t> behind;
+
+  PostProcessor() = default;
+  // TemplateProcessing (of one text), ByteLevel, and sequences of them. Throws Error(input) that
+  // names what is not supported.
+  explicit PostProcessor(const Fields& description) { add(description); }
+
+ private:
+  void add(const Fields& description);
+  void add_template(const Fields& description);
+};
+
+}  // namespace powerprefill::text

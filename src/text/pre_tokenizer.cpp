@@ -1,0 +1,142 @@
+#include "text/pre_tokenizer.hpp"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "text/split.hpp"
+
+namespace powerprefill::text {
+
+namespace {
+
+// Of GPT-2, which ByteLevel uses unless told otherwise.
+constexpr std::string_view kByteLevelPattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+// \w of Rust's regex, which is not Oniguruma's.
+constexpr std::string_view kRustWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D})";
+constexpr std::string_view kPunctuation = R"([\p{P}!-/:-@\[-`{-~])";
+
+enum class Prefix { never, unless_there, opening };
+
+std::string with_replaced_spaces(std::string_view text, const std::string& by) {
+  std::string out;
+  out.reserve(text.size() + text.size() / 2);
+  for (const char c : text) {
+    if (c == ' ') {
+      out += by;
+    } else {
+      out.push_back(c);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+// Replaces spaces, puts a prefix before, and splits; each where there is something to do.
+struct PreTokenizer::Stage {
+  std::string space;   // what spaces become; empty: they stay
+  std::string prefix;  // what every piece begins with
+  Prefix when = Prefix::never;
+  std::optional<Split> split;
+};
+
+PreTokenizer::PreTokenizer(const Fields& description) {
+  add(description);
+}
+
+void PreTokenizer::add(const Fields& description) {
+  const std::string type = description.string("type");
+  if (byte_level_) description.unsupported("a pre-tokenizer behind `ByteLevel`");
+  if (type == "Sequence") {
+    for (const Fields& part : description.objects("pretokenizers")) add(part);
+    return;
+  }
+  auto stage = std::make_shared<Stage>();
+  const auto split = [&](std::string_view pattern, SplitBehavior behavior, bool invert = false) {
+    stage->split = Split{Regex::from_oniguruma(pattern, description.where()), behavior, invert};
+  };
+  if (type == "Split") {
+    const Fields pattern = description.object("pattern");
+    const SplitBehavior behavior =
+        split_behavior(description.string("behavior"), description.where());
+    const bool invert = description.flag("invert", false);
+    if (pattern.find("Regex") != nullptr) {
+      split(pattern.string("Regex"), behavior, invert);
+    } else {
+      const std::string text = pattern.string("String");
+      if (text.empty()) description.fail("the pattern is empty");
+      stage->split = Split{Regex::literal(text), behavior, invert};
+    }
+  } else if (type == "ByteLevel") {
+    byte_level_ = true;
+    if (description.flag("add_prefix_space", true)) {
+      stage->prefix = " ";
+      stage->when = Prefix::unless_there;
+    }
+    if (description.flag("use_regex", true)) split(kByteLevelPattern, SplitBehavior::isolated);
+  } else if (type == "Digits") {
+    const bool each = description.flag("individual_digits", false);
+    split(R"(\p{N})", each ? SplitBehavior::isolated : SplitBehavior::contiguous);
+  } else if (type == "Punctuation") {
+    split(kPunctuation,
+          split_behavior(description.string_or("behavior", "Isolated"), description.where()));
+  } else if (type == "Whitespace") {
+    split(fmt::format(R"([{0}]+|[^{0}\s]+)", kRustWord), SplitBehavior::removed, true);
+  } else if (type == "WhitespaceSplit") {
+    split(R"(\s)", SplitBehavior::removed);
+  } else if (type == "Metaspace") {
+    stage->space = description.string("replacement");
+    const bool adds = description.flag("add_prefix_space", true);
+    const std::string scheme = description.string_or("prepend_scheme", adds ? "always" : "never");
+    if (scheme != "always" && scheme != "first" && scheme != "never") {
+      description.unsupported(fmt::format("the prepend_scheme `{}`", scheme));
+    }
+    stage->prefix = stage->space;
+    stage->when = scheme == "always"  ? Prefix::unless_there
+                  : scheme == "first" ? Prefix::opening
+                                      : Prefix::never;
+    if (description.flag("split", true)) {
+      stage->split = Split{Regex::literal(stage->space), SplitBehavior::merged_with_next};
+    }
+  } else {
+    description.unsupported(fmt::format("the pre-tokenizer `{}`", type));
+  }
+  stages_.push_back(std::move(stage));
+}
+
+void PreTokenizer::run(std::string_view text, bool opens_prompt, RegexScratch& scratch,
+                       const Emit& emit) const {
+  if (!text.empty()) run_from(0, text, opens_prompt, scratch, emit);
+}
+
+void PreTokenizer::run_from(std::size_t number, std::string_view text, bool opens_prompt,
+                            RegexScratch& scratch, const Emit& emit) const {
+  if (number == stages_.size()) {
+    emit(text);
+    return;
+  }
+  const Stage& stage = *stages_[number];
+  std::string changed;
+  if (!stage.space.empty()) {
+    changed = with_replaced_spaces(text, stage.space);
+    text = changed;
+  }
+  const bool wants_prefix =
+      stage.when == Prefix::unless_there || (stage.when == Prefix::opening && opens_prompt);
+  if (wants_prefix && !text.starts_with(stage.prefix)) {
+    changed = stage.prefix + std::string(text);
+    text = changed;
+  }
+  if (!stage.split) {
+    run_from(number + 1, text, opens_prompt, scratch, emit);
+    return;
+  }
+  const char* begin = text.data();
+  split_text(text, *stage.split, scratch, [&](std::string_view piece) {
+    run_from(number + 1, piece, opens_prompt && piece.data() == begin, scratch, emit);
+  });
+}
+
+}  // namespace powerprefill::text
