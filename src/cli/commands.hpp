@@ -24,6 +24,7 @@ Command add_decode(CLI::App& app);
 Command add_inspect(CLI::App& app);
 Command add_verify(CLI::App& app);
 Command add_export(CLI::App& app);
+Command add_plan(CLI::App& app);
 Command add_pattern(CLI::App& app);
 Command add_doctor(CLI::App& app);
 Command add_version(CLI::App& app);

@@ -10,9 +10,14 @@
 
 namespace powerprefill {
 
-bool prefers_zigzag(const Schedule& schedule) {
+bool takes_zigzag(const std::string& partition, const Schedule& schedule) {
+  if (partition != "auto") return partition == "zigzag";
   return std::any_of(schedule.layers.begin(), schedule.layers.end(),
                      [](const PatternSpec& spec) { return spec.name == "full"; });
+}
+
+std::int64_t unit_blocks(std::int64_t block) {
+  return std::lcm(block, kTileTokens) / block;
 }
 
 Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::int64_t begin,
@@ -42,8 +47,7 @@ Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::
 Partition Chunk::make_partition(std::int64_t begin) const {
   const TokenRange tokens = {begin, static_cast<std::int64_t>(tokens_.size())};
   const std::int64_t block = context_.schedule.block;
-  // Rank boundaries at tile boundaries: the smallest number of blocks that fills whole tiles.
-  const std::int64_t unit = std::lcm(block, kTileTokens) / block;
+  const std::int64_t unit = unit_blocks(block);
   return context_.zigzag ? Partition::zigzag(tokens, block, context_.world.size(), unit)
                          : Partition::contiguous(tokens, block, context_.world.size(), unit);
 }

@@ -25,8 +25,12 @@ namespace powerprefill {
 // The past that a rank reads ahead of its use, in bytes.
 inline constexpr std::int64_t kPastBudget = std::int64_t{96} << 20;
 
-// Whether a schedule takes the zigzag partition under --partition auto: it has a full layer.
-bool prefers_zigzag(const Schedule& schedule);
+// Whether blocks are dealt out in a zigzag: `partition` as in PrefillOptions; auto takes it when
+// the schedule has a full layer.
+bool takes_zigzag(const std::string& partition, const Schedule& schedule);
+// Blocks of the units that keep rank boundaries at tile boundaries: the fewest that fill whole
+// tiles.
+std::int64_t unit_blocks(std::int64_t block);
 
 // Prefill of one chunk. All of its calls are collective.
 //

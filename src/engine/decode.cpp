@@ -97,15 +97,15 @@ void Decoder::State::extend_file(std::span<const std::int32_t> more) {
   ids.insert(ids.end(), more.begin(), more.end());
   const auto end = static_cast<std::int64_t>(ids.size());
   ZoneSeconds zones{};
-  const Chunk::Context context = {world, model, schedule, past->shape(), prefers_zigzag(schedule),
-                                  zones};
+  const Chunk::Context context = {
+      world, model, schedule, past->shape(), takes_zigzag("auto", schedule), zones};
   const std::int64_t chunk_tokens =
       world.min(default_chunk(model.config, past->shape(),
                               {.tokens = end - tokens,
+                               .prompt = end,
                                .ranks = world.size(),
                                .threads = model.pool->threads(),
                                .zigzag = context.zigzag,
-                               .has_past = true,
                                .saves_hidden = past->reader().header().saves_hidden},
                               share_of_memory(kChunkShare, model)));
   while (tokens < end) {
@@ -136,8 +136,8 @@ void Decoder::State::extend_file(std::span<const std::int32_t> more) {
 void Decoder::State::extend_memory(std::span<const std::int32_t> more) {
   ids.insert(ids.end(), more.begin(), more.end());
   ZoneSeconds zones{};
-  const Chunk::Context context = {world, model, schedule, past->shape(), prefers_zigzag(schedule),
-                                  zones};
+  const Chunk::Context context = {
+      world, model, schedule, past->shape(), takes_zigzag("auto", schedule), zones};
   std::optional<Chunk> chunk;
   world.agree([&] { chunk.emplace(context, ids, tokens, &past->reader()); });
   const Partition& partition = chunk->partition();

@@ -25,10 +25,10 @@ RankMemory rank_memory(const ModelConfig& config, const KvShape& kv, const Chunk
   const std::int64_t queries = config.heads * config.head_dim;
   const std::int64_t widest = std::max({2 * kv.row_elements(), queries, 2 * config.feed_forward});
   RankMemory memory;
-  memory.activations = (rows * config.hidden + owned * config.head_dim +
-                        tiles * kTileTokens *
-                            (config.hidden + widest + queries + config.feed_forward)) *
-                       f32;
+  memory.activations =
+      (rows * config.hidden + owned * config.head_dim +
+       tiles * kTileTokens * (config.hidden + widest + queries + config.feed_forward)) *
+      f32;
   if (chunk.saves_hidden) memory.activations += owned * config.hidden * f32;
   memory.attention = owned * config.heads * (2 * config.head_dim + 2) * f32;
   memory.keys_values = 2 * 2 * owned * kv.row_bytes();
@@ -36,20 +36,23 @@ RankMemory rank_memory(const ModelConfig& config, const KvShape& kv, const Chunk
     const std::int64_t shares = std::min<std::int64_t>(pieces - 1, KvExchange::kSharesInFlight);
     memory.exchange = shares * 2 * owned / (chunk.zigzag ? 2 : 1) * kv.row_bytes();
   }
-  memory.past = chunk.has_past ? kPastBudget : 0;
+  if (chunk.prompt > chunk.tokens) {
+    const std::int64_t blocks = ceil_div(chunk.prompt - chunk.tokens, kv.block);
+    memory.past = std::min(kPastBudget, checked_mul(blocks, 2 * kv.block_bytes()));
+  }
   return memory;
 }
 
 std::int64_t default_chunk(const ModelConfig& config, const KvShape& kv, ChunkShape prompt,
                            std::int64_t budget) {
   const std::int64_t unit = std::lcm(kv.block, kTileTokens);
+  prompt.prompt = std::max(prompt.prompt, prompt.tokens);
   const std::int64_t all = round_up(prompt.tokens, unit);
   const std::int64_t largest =
       round_up(std::max(kLargestChunk, kLargestShare * prompt.ranks), unit);
   std::int64_t chunk = std::min(all, largest);
   while (chunk > unit) {
     prompt.tokens = chunk;
-    prompt.has_past = chunk < all;
     if (rank_memory(config, kv, prompt).total() <= budget) break;
     chunk = round_up(chunk / 2, unit);
   }

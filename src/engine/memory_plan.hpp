@@ -10,10 +10,10 @@ namespace powerprefill {
 
 struct ChunkShape {
   std::int64_t tokens = 0;  // of the chunk
+  std::int64_t prompt = 0;  // tokens of the prompt; beyond `tokens` they are read from the file
   int ranks = 1;
   int threads = 1;
   bool zigzag = false;
-  bool has_past = false;  // chunks before it are read from the file
   bool saves_hidden = false;
 };
 

@@ -51,16 +51,15 @@ PrefillReport PrefillJob::run() {
 
 ChunkShape PrefillJob::chunk_shape(std::int64_t tokens) const {
   return {.tokens = tokens,
+          .prompt = prompt_tokens(),
           .ranks = world_.size(),
           .threads = model_.pool->threads(),
           .zigzag = zigzag_,
-          .has_past = tokens < prompt_tokens(),
           .saves_hidden = options_.save_hidden};
 }
 
 void PrefillJob::choose_chunk() {
-  zigzag_ = options_.partition == "zigzag" ||
-            (options_.partition == "auto" && prefers_zigzag(options_.schedule));
+  zigzag_ = takes_zigzag(options_.partition, options_.schedule);
   report_.chunk_tokens = round_up(options_.chunk_tokens, kv_shape_.block);
   if (report_.chunk_tokens > 0) return;
   const auto left = static_cast<double>(mpi::available_memory());

@@ -154,7 +154,7 @@ TEST(MemoryPlan, ChunksFitTheBudgetAndCoverThePrompt) {
   for (const std::int64_t budget : {std::int64_t{200} << 20, std::int64_t{1} << 30}) {
     const std::int64_t tokens = chunk(1 << 20, 4, budget);
     EXPECT_EQ(tokens % 256, 0);
-    const ChunkShape shape = {.tokens = tokens, .ranks = 4, .threads = 2, .has_past = true};
+    const ChunkShape shape = {.tokens = tokens, .prompt = 1 << 20, .ranks = 4, .threads = 2};
     EXPECT_LE(rank_memory(config, kv, shape).total(), budget);
   }
 }

@@ -1,0 +1,103 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/attention_options.hpp"
+#include "cli/commands.hpp"
+#include "powerprefill/plan.hpp"
+#include "report/prefill_report.hpp"
+
+namespace powerprefill::cli {
+
+namespace {
+
+struct PlanArguments {
+  PlanOptions options;
+  std::string model;
+  AttentionArguments attention;
+  bool json = false;
+};
+
+nlohmann::ordered_json to_json(const Plan& p) {
+  return {{"compute", p.compute},
+          {"kv_dtype", p.kv_dtype},
+          {"parameters", p.parameters},
+          {"chunk_tokens", p.chunk_tokens},
+          {"chunks", p.chunks},
+          {"weights_bytes_per_node", p.weights_bytes},
+          {"cache_bytes", p.cache_bytes},
+          {"activation_bytes", p.activation_bytes},
+          {"attention_bytes", p.attention_bytes},
+          {"key_value_bytes", p.key_value_bytes},
+          {"exchange_bytes", p.exchange_bytes},
+          {"past_bytes", p.past_bytes},
+          {"rank_bytes", p.rank_bytes},
+          {"node_bytes", p.node_bytes},
+          {"received_bytes", p.received_bytes},
+          {"linear_flops", p.linear_flops},
+          {"attention_flops", p.attention_flops},
+          {"balance", p.balance}};
+}
+
+void run(PlanArguments& arguments) {
+  arguments.options.model = arguments.model;
+  const AttentionArguments::Choice choice =
+      arguments.attention.resolve(describe_model(arguments.model));
+  arguments.options.schedule = choice.schedule;
+  const nlohmann::ordered_json json = to_json(plan(arguments.options));
+  if (arguments.json) {
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  fmt::print("{} tokens, attention {}\n", arguments.options.tokens, choice.description);
+  for (const auto& [key, value] : json.items()) {
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    const bool is_bytes = key.find("bytes") != std::string::npos;
+    fmt::print("{:<24} {}{}\n", key, text,
+               is_bytes ? fmt::format(" ({})", human_bytes(value.get<double>())) : "");
+  }
+}
+
+}  // namespace
+
+Command add_plan(CLI::App& app) {
+  auto arguments = std::make_shared<PlanArguments>();
+  PlanOptions& options = arguments->options;
+  CLI::App* sub = app.add_subcommand(
+      "plan", "What a prefill will take: memory, file, traffic, work; loads nothing");
+  sub->add_option("--model", arguments->model, "Checkpoint folder; its config.json is enough")
+      ->required();
+  sub->add_option("--tokens", options.tokens, "Tokens of the prompt")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 36));
+  sub->add_option("--ranks", options.ranks, "Ranks")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  sub->add_option("--nodes", options.nodes, "Nodes that they are on")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  sub->add_option("--threads", options.threads, "Compute threads per rank")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  arguments->attention.add_to(*sub);
+  sub->add_option("--partition", options.partition, "As for prefill")
+      ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
+      ->capture_default_str();
+  sub->add_option("--compute", options.compute, "As for prefill; auto: by the CPU here")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  sub->add_option("--kv-dtype", options.kv_dtype, "As for prefill")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
+      ->capture_default_str();
+  sub->add_option("--reserve", options.reserve, "As for prefill")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 36))
+      ->capture_default_str();
+  sub->add_option("--chunk-tokens", options.chunk_tokens,
+                  "As for prefill; the default is not limited by memory here")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 36));
+  sub->add_flag("--save-hidden", options.save_hidden, "As for prefill");
+  sub->add_flag("--json", arguments->json, "As JSON");
+  return {sub, false, [arguments](Session*) { run(*arguments); }};
+}
+
+}  // namespace powerprefill::cli
