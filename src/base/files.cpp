@@ -89,6 +89,22 @@ std::int64_t FileHandle::size(ErrorCode code) const {
   return status.st_size;
 }
 
+std::uint64_t FileHandle::inode() const {
+  struct stat status {};
+  if (::fstat(fd_, &status) != 0) {
+    throw Error(ErrorCode::storage,
+                fmt::format("cannot stat {}: {}", path_.string(), reason_of_errno(errno)));
+  }
+  return status.st_ino;
+}
+
+bool FileHandle::is_named(const std::filesystem::path& path) const {
+  struct stat named {};
+  struct stat opened {};
+  return ::stat(path.c_str(), &named) == 0 && ::fstat(fd_, &opened) == 0 &&
+         named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+}
+
 void FileHandle::read_at(std::span<std::byte> data, std::int64_t offset, ErrorCode code) const {
   while (!data.empty()) {
     const auto count = ::pread(fd_, data.data(), std::min(data.size(), kLargestTransfer), offset);
@@ -126,6 +142,10 @@ void FileHandle::sync() const {
     throw Error(ErrorCode::storage, fmt::format("cannot sync {}: {}{}", path_.string(),
                                                 reason_of_errno(error), hint_for(error)));
   }
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
 void sync_folder(const std::filesystem::path& folder) {

@@ -31,6 +31,10 @@ class FileHandle {
   explicit operator bool() const noexcept { return fd_ >= 0; }
   const std::filesystem::path& path() const noexcept { return path_; }
   std::int64_t size(ErrorCode code) const;
+  // Number that identifies the file on its file system, whatever its name. Throws Error(storage).
+  std::uint64_t inode() const;
+  // Whether `path` names this file, and not one that has replaced it, or none.
+  bool is_named(const std::filesystem::path& path) const;
 
   // Reads exactly data.size() bytes at `offset`; a short file is an Error(code) too.
   void read_at(std::span<std::byte> data, std::int64_t offset, ErrorCode code) const;
@@ -43,6 +47,9 @@ class FileHandle {
   int fd_ = -1;
   std::filesystem::path path_;
 };
+
+// The folder that `path` is in: "." for a bare name.
+std::filesystem::path folder_of(const std::filesystem::path& path);
 
 // fsync of a folder, so that a rename in it survives a power cut.
 void sync_folder(const std::filesystem::path& folder);

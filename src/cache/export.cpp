@@ -91,7 +91,7 @@ class NewFile {
  public:
   explicit NewFile(const fs::path& path)
       : path_(path),
-        temporary_(path.parent_path() /
+        temporary_(folder_of(path) /
                    fmt::format(".{}.{}.tmp", path.filename().string(), ::getpid())),
         file_(FileHandle::open(temporary_, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage)) {}
   NewFile(const NewFile&) = delete;
@@ -115,7 +115,7 @@ class NewFile {
                                                   path_.string(), reason_of_errno(errno)));
     }
     temporary_.clear();
-    sync_folder(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
+    sync_folder(folder_of(path_));
     return end_;
   }
 

@@ -28,10 +28,6 @@ constexpr std::size_t kHexDigits = 16;
 constexpr const char* kMemoryFolder = "/dev/shm";
 constexpr std::string_view kImagePrefix = "powerprefill-structure-";
 
-fs::path folder_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
 fs::path sibling(const fs::path& path, const std::string& generation, std::string_view suffix) {
   return folder_of(path) / fmt::format(".{}.{}{}", path.filename().string(), generation, suffix);
 }
@@ -254,19 +250,10 @@ void PendingFile::reserve() {
   ::unlink(probe_.c_str());
 }
 
-std::uint64_t PendingFile::inode() const {
-  return status_of(file_).st_ino;
-}
-
 void PendingFile::publish() {
   int error = 0;
   if (replaced_) {
-    struct stat there {};
-    const struct stat ours = status_of(replaced_);
-    if (::stat(path_.c_str(), &there) != 0 || there.st_ino != ours.st_ino ||
-        there.st_dev != ours.st_dev) {
-      throw in_use(path_);
-    }
+    if (!replaced_.is_named(path_)) throw in_use(path_);
     error = ::rename(temporary_.c_str(), path_.c_str()) == 0 ? 0 : errno;
   } else {
     error = rename_to_free_name(temporary_, path_);

@@ -43,8 +43,6 @@ class PendingFile {
   void copy_structure(const FileHandle& image);
   // Reserves the space of the temporary file's whole length, and syncs it. Throws Error(storage).
   void reserve();
-  // Number that identifies the file itself, whatever its name.
-  std::uint64_t inode() const;
   // Another descriptor of the temporary file, which shares the lock and bears the final name in
   // messages.
   FileHandle descriptor() const;

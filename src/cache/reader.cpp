@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -45,14 +44,6 @@ FileHandle open_file(const std::filesystem::path& path) {
     refuse(path, "is not a KV cache: it is no HDF5 file");
   }
   return file;
-}
-
-// Whether `path` still names the open file, and not one that has replaced it.
-bool is_named(const FileHandle& file, const std::filesystem::path& path) {
-  struct stat named {};
-  struct stat opened {};
-  return ::stat(path.c_str(), &named) == 0 && ::fstat(file.fd(), &opened) == 0 &&
-         named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
 }
 
 std::int64_t checked_offset(const hdf5::File& file, const hdf5::DatasetSpec& spec,
@@ -165,7 +156,7 @@ std::optional<CacheReader> CacheReader::open_if_committed(const std::filesystem:
     constexpr int attempts = 5;
     for (int attempt = 0; attempt < attempts; ++attempt) {
       state->read_structure(path);
-      if (is_named(state->file, path)) break;
+      if (state->file.is_named(path)) break;
     }
     if (!state->read_commit()) return std::nullopt;
   } catch (const Error& error) {

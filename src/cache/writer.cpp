@@ -1,7 +1,6 @@
 #include "cache/writer.hpp"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -153,12 +152,7 @@ void CacheWriter::State::write_record(const CommittedValues& values, int slot) {
 
 // Rows for a file without a name would be lost with the descriptor.
 void CacheWriter::State::require_named() const {
-  struct stat named {};
-  struct stat ours {};
-  if (::stat(file.path().c_str(), &named) == 0 && ::fstat(file.fd(), &ours) == 0 &&
-      named.st_ino == ours.st_ino && named.st_dev == ours.st_dev) {
-    return;
-  }
+  if (file.is_named(file.path())) return;
   throw Error(ErrorCode::storage,
               fmt::format("{} was deleted or replaced while it was being written; run the command "
                           "again",

@@ -1,7 +1,6 @@
 // How a CacheWriter comes to its file: a new one, one with a copied prefix, or one that goes on.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -108,8 +107,8 @@ void CacheWriter::State::build(const std::filesystem::path& path,
   comm.agree([&] {
     if (!pending) return;
     pending->reserve();
-    inode = pending->inode();
     file = pending->descriptor();
+    inode = file.inode();
     table.emplace(header);
   });
   comm.broadcast_value(inode, 0);
@@ -178,10 +177,7 @@ std::int64_t grown_capacity(const CacheHeader& header, std::int64_t needed) {
 // Locks the file that `path` names.
 FileHandle lock_existing(const std::filesystem::path& path) {
   FileHandle file = FileHandle::open(path, O_RDWR, ErrorCode::storage);
-  struct stat named {};
-  struct stat ours {};
-  if (try_lock(file) == LockResult::busy || ::stat(path.c_str(), &named) != 0 ||
-      ::fstat(file.fd(), &ours) != 0 || named.st_ino != ours.st_ino) {
+  if (try_lock(file) == LockResult::busy || !file.is_named(path)) {
     throw Error(ErrorCode::cache,
                 fmt::format("{} is in use by another writer; wait for it to end", path.string()));
   }
@@ -207,8 +203,7 @@ CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesyst
     }
     state->file = lock_existing(path);
     PendingFile::remove_stale(path);
-    struct stat status {};
-    if (::fstat(state->file.fd(), &status) == 0) inode = status.st_ino;
+    inode = state->file.inode();
   });
   comm.broadcast_value(room, 0);
   comm.broadcast_value(inode, 0);

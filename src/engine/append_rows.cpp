@@ -28,7 +28,6 @@ struct HeadColumns {
   void put(std::string_view bytes, std::byte* rows) const {
     const auto width = static_cast<std::size_t>(end - begin);
     for (std::int64_t r = 0; !bytes.empty(); ++r, bytes.remove_prefix(width)) {
-      if (width == 0) return;
       std::memcpy(rows + r * row_bytes + begin, bytes.data(), width);
     }
   }

@@ -16,13 +16,25 @@ bool takes_zigzag(const std::string& partition, const Schedule& schedule) {
                      [](const PatternSpec& spec) { return spec.name == "full"; });
 }
 
-std::int64_t unit_blocks(std::int64_t block) {
-  return std::lcm(block, kTileTokens) / block;
+Partition chunk_partition(TokenRange tokens, std::int64_t block, int ranks, bool zigzag) {
+  // The smallest number of blocks that fills whole tiles.
+  const std::int64_t unit = std::lcm(block, kTileTokens) / block;
+  return zigzag ? Partition::zigzag(tokens, block, ranks, unit)
+                : Partition::contiguous(tokens, block, ranks, unit);
+}
+
+std::int64_t end_of_chunk(std::int64_t begin, std::int64_t chunk_tokens, std::int64_t block,
+                          std::int64_t end) {
+  return std::min(end, (begin + chunk_tokens) / block * block);
 }
 
 Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::int64_t begin,
              const CacheReader* past)
-    : context_(context), tokens_(tokens), past_(past), partition_(make_partition(begin)) {
+    : context_(context),
+      tokens_(tokens),
+      past_(past),
+      partition_(chunk_partition({begin, static_cast<std::int64_t>(tokens.size())},
+                                 context.schedule.block, context.world.size(), context.zigzag)) {
   plan_patterns();
   const std::int64_t blocks = partition_.blocks_of(context.world.rank());
   for (KvBlocks& kv : kv_) kv = KvBlocks(context.kv_shape, blocks);
@@ -42,14 +54,6 @@ Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::
     past_stream_.emplace(*past, context.kv_shape, partition_.first_block(),
                          static_cast<std::int64_t>(most), kPastBudget, context.past_row);
   }
-}
-
-Partition Chunk::make_partition(std::int64_t begin) const {
-  const TokenRange tokens = {begin, static_cast<std::int64_t>(tokens_.size())};
-  const std::int64_t block = context_.schedule.block;
-  const std::int64_t unit = unit_blocks(block);
-  return context_.zigzag ? Partition::zigzag(tokens, block, context_.world.size(), unit)
-                         : Partition::contiguous(tokens, block, context_.world.size(), unit);
 }
 
 void Chunk::plan_patterns() {
@@ -166,33 +170,34 @@ Chunk::Last Chunk::last() {
   return last;
 }
 
-AlignedBuffer<float> Chunk::hidden_rows() const {
+std::span<const float> Chunk::hidden_rows() {
   const std::int64_t e = context_.model.config.hidden;
   std::int64_t rows = 0;
   for (const RowRun& run : forward_->local().runs())
     rows += run.end_token - run.first_block_token();
-  AlignedBuffer<float> all(checked_mul(rows, e));
+  hidden_rows_ = AlignedBuffer<float>(checked_mul(rows, e));
   std::int64_t at = 0;
   for (const RowRun& run : forward_->local().runs()) {
     const std::int64_t old_rows = run.begin_token - run.first_block_token();
     if (old_rows > 0) {
       past_->read_hidden(run.blocks.first.value,
-                         all.span().subspan(static_cast<std::size_t>(at * e),
-                                            static_cast<std::size_t>(old_rows * e)));
+                         hidden_rows_.span().subspan(static_cast<std::size_t>(at * e),
+                                                     static_cast<std::size_t>(old_rows * e)));
       at += old_rows;
     }
     for (std::int64_t p = run.begin_token; p < run.end_token; ++p, ++at) {
-      forward_->final_hidden(
-          p, all.span().subspan(static_cast<std::size_t>(at * e), static_cast<std::size_t>(e)));
+      forward_->final_hidden(p, hidden_rows_.span().subspan(static_cast<std::size_t>(at * e),
+                                                            static_cast<std::size_t>(e)));
     }
   }
-  return all;
+  return hidden_rows_.span();
 }
 
 std::int64_t Chunk::bytes() const {
   std::int64_t bytes = forward_->bytes() + kv_[0].bytes() + kv_[1].bytes();
   for (const PatternExchange& entry : patterns_) bytes += entry.exchange->buffer_bytes();
-  return bytes + (past_stream_ ? past_stream_->buffer_bytes() : 0);
+  return bytes + (past_stream_ ? past_stream_->buffer_bytes() : 0) +
+         static_cast<std::int64_t>(hidden_rows_.bytes());
 }
 
 std::int64_t Chunk::bytes_received() const {

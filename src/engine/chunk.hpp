@@ -28,9 +28,11 @@ inline constexpr std::int64_t kPastBudget = std::int64_t{96} << 20;
 // Whether blocks are dealt out in a zigzag: `partition` as in PrefillOptions; auto takes it when
 // the schedule has a full layer.
 bool takes_zigzag(const std::string& partition, const Schedule& schedule);
-// Blocks of the units that keep rank boundaries at tile boundaries: the fewest that fill whole
-// tiles.
-std::int64_t unit_blocks(std::int64_t block);
+// The split of a chunk over the ranks, with rank boundaries at tile boundaries where it can be.
+Partition chunk_partition(TokenRange tokens, std::int64_t block, int ranks, bool zigzag);
+// Where a chunk of at most `chunk_tokens` that begins anywhere ends: at a block, or at `end`.
+std::int64_t end_of_chunk(std::int64_t begin, std::int64_t chunk_tokens, std::int64_t block,
+                          std::int64_t end);
 
 // Prefill of one chunk. All of its calls are collective.
 //
@@ -73,8 +75,8 @@ class Chunk {
   };
   Last last();
   // Final hidden states of the tokens of this rank, each run from its first block's first row on,
-  // (rows, E).
-  AlignedBuffer<float> hidden_rows() const;
+  // (rows, E). They stay for as long as the chunk.
+  std::span<const float> hidden_rows();
 
   const Partition& partition() const { return partition_; }
   const LayerForward& forward() const { return *forward_; }
@@ -95,7 +97,6 @@ class Chunk {
     std::int64_t layers = 0;         // that have been exchanged
   };
 
-  Partition make_partition(std::int64_t begin) const;
   void plan_patterns();
   PatternExchange& exchange_of(std::int64_t layer);
   void read_ahead(std::int64_t layer);
@@ -109,6 +110,7 @@ class Chunk {
   std::optional<LayerForward> forward_;
   KvBlocks kv_[2];  // layers in turn: one is computed while the other is written
   std::optional<PastStream> past_stream_;
+  AlignedBuffer<float> hidden_rows_;  // once they were asked for
 };
 
 }  // namespace powerprefill

@@ -11,6 +11,7 @@
 #include "engine/cache_identity.hpp"
 #include "engine/decoder_state.hpp"
 #include "engine/file_sink.hpp"
+#include "engine/lonely_failure.hpp"
 #include "engine/memory_plan.hpp"
 #include "mpi/session.hpp"
 
@@ -22,15 +23,10 @@ namespace {
 constexpr double kBlockShare = 0.25;
 constexpr double kChunkShare = 0.5;
 
-std::int64_t share_of_memory(double share, const LoadedModel& model) {
-  return static_cast<std::int64_t>(share * static_cast<double>(mpi::available_memory())) /
-         model.node_ranks;
-}
-
 }  // namespace
 
 void Decoder::State::open(bool append, bool allow_mixed) {
-  past.emplace(CacheReader::open(path), share_of_memory(kBlockShare, model));
+  past.emplace(CacheReader::open(path), model.share_of_memory(kBlockShare));
   const CacheHeader& header = past->reader().header();
   schedule = schedule_from_json(header.schedule);
   CacheHeader own = header_for(model, schedule, header.dtype);
@@ -72,11 +68,11 @@ void Decoder::State::reopen() {
 }
 
 // A file that is full is replaced by a larger one.
-void Decoder::State::make_room() {
-  if (tokens <= writer->header().capacity) return;
+void Decoder::State::make_room(std::int64_t needed) {
+  if (needed <= writer->header().capacity) return;
   const std::int64_t committed = writer->committed();
   writer.reset();
-  writer = CacheWriter::open(world, path, tokens);
+  writer = CacheWriter::open(world, path, needed);
   if (writer->committed() == committed) return;
   throw Error::agreed(
       ErrorCode::cache,
@@ -85,10 +81,19 @@ void Decoder::State::make_room() {
       0);
 }
 
-void Decoder::State::run_chunk(Chunk& chunk, const Chunk::Sink& sink) {
-  chunk.run(sink);
-  tokens = chunk.partition().tokens().end;
-  Chunk::Last last = chunk.last();
+// The chunk [tokens, end) of `ids`.
+void Decoder::State::start_chunk(std::int64_t end) {
+  const Chunk::Context context = {
+      world, model, schedule, past->shape(), takes_zigzag("auto", schedule), zones};
+  world.agree([&] {
+    chunk.emplace(context, std::span(ids).first(static_cast<std::size_t>(end)), tokens,
+                  &past->reader());
+  });
+}
+
+void Decoder::State::finish_chunk() {
+  tokens = chunk->partition().tokens().end;
+  Chunk::Last last = chunk->last();
   logits = std::move(last.logits);
   last_hidden = std::move(last.hidden);
 }
@@ -96,35 +101,21 @@ void Decoder::State::run_chunk(Chunk& chunk, const Chunk::Sink& sink) {
 void Decoder::State::extend_file(std::span<const std::int32_t> more) {
   ids.insert(ids.end(), more.begin(), more.end());
   const auto end = static_cast<std::int64_t>(ids.size());
-  ZoneSeconds zones{};
-  const Chunk::Context context = {
-      world, model, schedule, past->shape(), takes_zigzag("auto", schedule), zones};
   const std::int64_t chunk_tokens =
       world.min(default_chunk(model.config, past->shape(),
                               {.tokens = end - tokens,
                                .prompt = end,
                                .ranks = world.size(),
                                .threads = model.pool->threads(),
-                               .zigzag = context.zigzag,
+                               .zigzag = takes_zigzag("auto", schedule),
                                .saves_hidden = past->reader().header().saves_hidden},
-                              share_of_memory(kChunkShare, model)));
+                              model.share_of_memory(kChunkShare)));
   while (tokens < end) {
-    const std::int64_t next =
-        std::min(end, (tokens + chunk_tokens) / schedule.block * schedule.block);
-    std::optional<Chunk> chunk;
-    AlignedBuffer<float> hidden_rows;  // outlives the writer's use of it
-    world.agree([&] {
-      chunk.emplace(context, std::span(ids).first(static_cast<std::size_t>(next)), tokens,
-                    &past->reader());
-    });
-    tokens = next;
-    make_room();
-    FileSink file(*writer);
-    run_chunk(*chunk, file.sink([](std::int64_t) { return true; }));
-    if (writer->header().saves_hidden) {
-      hidden_rows = chunk->hidden_rows();
-      file.write_hidden(chunk->forward().local(), hidden_rows.span());
-    }
+    const std::int64_t next = end_of_chunk(tokens, chunk_tokens, schedule.block, end);
+    start_chunk(next);
+    make_room(next);
+    FileSink(*writer).run(*chunk, [](std::int64_t) { return true; });
+    finish_chunk();
     writer->commit(tokens, std::span(ids).first(static_cast<std::size_t>(tokens)), logits,
                    last_hidden);
     chunk.reset();
@@ -135,11 +126,7 @@ void Decoder::State::extend_file(std::span<const std::int32_t> more) {
 // Every rank keeps all rows: it will attend to them with the heads that it decodes.
 void Decoder::State::extend_memory(std::span<const std::int32_t> more) {
   ids.insert(ids.end(), more.begin(), more.end());
-  ZoneSeconds zones{};
-  const Chunk::Context context = {
-      world, model, schedule, past->shape(), takes_zigzag("auto", schedule), zones};
-  std::optional<Chunk> chunk;
-  world.agree([&] { chunk.emplace(context, ids, tokens, &past->reader()); });
+  start_chunk(static_cast<std::int64_t>(ids.size()));
   const Partition& partition = chunk->partition();
   const auto row_bytes = static_cast<std::size_t>(past->shape().row_bytes());
   std::vector<std::byte> rows[2];
@@ -165,7 +152,9 @@ void Decoder::State::extend_memory(std::span<const std::int32_t> more) {
       past->append(layer, rows[0], rows[1]);
     }
   };
-  run_chunk(*chunk, {take, [](const KvBlocks&) {}, [](std::int64_t) { return true; }});
+  chunk->run({take, [](const KvBlocks&) {}, [](std::int64_t) { return true; }});
+  finish_chunk();
+  chunk.reset();
 }
 
 Decoder::Decoder(Session& session, const std::filesystem::path& cache, const ModelOptions& model,
@@ -203,18 +192,20 @@ void Decoder::extend(std::span<const std::int32_t> tokens) {
   for (const std::int32_t token : tokens) state_->require_known(token);
   if (tokens.empty()) return;
   commit();
-  if (state_->writer) {
-    state_->extend_file(tokens);
-  } else if (state_->fed() == 0) {
-    state_->extend_memory(tokens);
-  } else {
-    for (const std::int32_t token : tokens) state_->step(token);
-  }
+  keep_if_alone(state_->world, state_, [&] {
+    if (state_->writer) {
+      state_->extend_file(tokens);
+    } else if (state_->fed() == 0) {
+      state_->extend_memory(tokens);
+    } else {
+      for (const std::int32_t token : tokens) state_->step(token);
+    }
+  });
 }
 void Decoder::commit() {
   State& s = *state_;
   if (!s.writer || s.fed() == 0) return;
-  s.make_room();
+  s.make_room(s.tokens);
   append_decoded_rows(s.world, *s.past, s.tokens, *s.writer);
   s.world.agree([&] {
     if (!s.new_hidden.empty()) append_hidden_rows(*s.past, s.new_hidden, *s.writer);

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/zones.hpp"
 #include "cache/writer.hpp"
 #include "engine/chunk.hpp"
 #include "engine/loaded_model.hpp"
@@ -29,7 +30,9 @@ struct Decoder::State {
   LoadedModel model;
   Schedule schedule;
   std::optional<PastBlocks> past;
-  std::optional<CacheWriter> writer;                     // with append
+  ZoneSeconds zones{};                                   // of chunks; nobody asks for them
+  std::optional<Chunk> chunk;                            // the one that is being prefilled
+  std::optional<CacheWriter> writer;                     // with append; its thread reads the chunk
   std::vector<std::shared_ptr<const Pattern>> patterns;  // by layer
   RopeFrequencies frequencies;
   double load_seconds = 0;
@@ -37,11 +40,11 @@ struct Decoder::State {
   std::vector<std::int32_t> ids;  // (tokens)
   std::vector<float> logits;
   std::vector<float> last_hidden;  // (E), after the final norm
-  std::vector<float>
-      new_hidden;             // (rows since the last commit, E); rank 0 of a file that saves them
-  std::vector<float> hidden;  // (E)
-  std::vector<float> normed;  // (E)
-  std::vector<float> update;  // (E)
+  // (rows since the last commit, E); rank 0 of a file that saves them
+  std::vector<float> new_hidden;
+  std::vector<float> hidden;     // (E)
+  std::vector<float> normed;     // (E)
+  std::vector<float> update;     // (E)
   std::vector<float> projected;  // ((H + 2 G) D), own heads only
   std::vector<float> attended;   // (H D)
   std::vector<float> gate_up;    // (2 F)
@@ -56,9 +59,10 @@ struct Decoder::State {
   void require_known(std::int32_t token) const;
   void extend_file(std::span<const std::int32_t> more);
   void extend_memory(std::span<const std::int32_t> more);
-  void run_chunk(Chunk& chunk, const Chunk::Sink& sink);
+  void start_chunk(std::int64_t end);
+  void finish_chunk();
   void reopen();
-  void make_room();
+  void make_room(std::int64_t needed);
 };
 
 }  // namespace powerprefill

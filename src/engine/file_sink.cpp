@@ -4,7 +4,7 @@
 
 namespace powerprefill {
 
-Chunk::Sink FileSink::sink(std::function<bool(std::int64_t)> goes_on) {
+bool FileSink::run(Chunk& chunk, std::function<bool(std::int64_t)> goes_on) {
   const auto take = [this](std::int64_t layer, const LocalRows& rows, KvBlocks& kv) {
     const std::int64_t row_bytes = writer_.header().row_bytes();
     for (const RowRun& run : rows.runs()) {
@@ -20,7 +20,9 @@ Chunk::Sink FileSink::sink(std::function<bool(std::int64_t)> goes_on) {
     const auto ticket = tickets_.find(&kv);
     if (ticket != tickets_.end()) writer_.wait_for(ticket->second);
   };
-  return {take, wait, std::move(goes_on)};
+  if (!chunk.run({take, wait, std::move(goes_on)})) return false;
+  if (writer_.header().saves_hidden) write_hidden(chunk.forward().local(), chunk.hidden_rows());
+  return true;
 }
 
 void FileSink::write_hidden(const LocalRows& local, std::span<const float> rows) {

@@ -1,8 +1,10 @@
-// The keys and values of a chunk on their way into a cache file.
+// A chunk on its way into a cache file.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <span>
 
 #include "cache/writer.hpp"
 #include "engine/chunk.hpp"
@@ -14,13 +16,14 @@ class FileSink {
  public:
   explicit FileSink(CacheWriter& writer) : writer_(writer) {}
 
-  // The sink of one chunk; `goes_on` as in Chunk::Sink. Refers to this object.
-  Chunk::Sink sink(std::function<bool(std::int64_t)> goes_on);
-  // Writes the final hidden states of the chunk's tokens; `rows` is Chunk::hidden_rows(), unchanged
-  // until the next commit.
-  void write_hidden(const LocalRows& local, std::span<const float> rows);
+  // Runs the chunk and hands over its keys and values, and its final hidden states if the file
+  // saves them. The chunk has to stay until the next commit. `goes_on`, and the result, as in
+  // Chunk.
+  bool run(Chunk& chunk, std::function<bool(std::int64_t)> goes_on);
 
  private:
+  void write_hidden(const LocalRows& local, std::span<const float> rows);
+
   CacheWriter& writer_;
   std::map<const KvBlocks*, std::int64_t> tickets_;
 };

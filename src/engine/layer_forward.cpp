@@ -19,7 +19,6 @@ namespace powerprefill {
 
 namespace {
 
-constexpr std::int64_t kLargestHead = 1024;
 constexpr std::int64_t kRowsPerTask = 32;
 static_assert(kTileTokens % kRowsPerTask == 0);
 
@@ -49,8 +48,9 @@ LayerForward::LayerForward(const Context& context)
       attended_(
           checked_mul(wave_tiles_ * kTileTokens, context.config.heads * context.config.head_dim *
                                                      operand_bytes(context.weights.compute()))),
-      activated_(checked_mul(wave_tiles_ * kTileTokens, context.config.feed_forward *
-                                                            operand_bytes(context.weights.compute()))) {
+      activated_(
+          checked_mul(wave_tiles_ * kTileTokens,
+                      context.config.feed_forward * operand_bytes(context.weights.compute()))) {
   const RopeFrequencies frequencies = rope_frequencies(context.config);
   for (const RowRun& run : local_.runs()) {
     rope_.emplace_back(context.pool, frequencies.inv_freq, frequencies.attention_scaling,
@@ -188,7 +188,8 @@ void LayerForward::feed_forward(std::int64_t layer) {
     float* hidden = hidden_.data() + tile * kTileTokens * e;
     {
       const ZoneTimer timer(context_.zones, Zone::attention_out);
-      std::fill(attended_.span().begin(), attended_.span().end(), std::byte{0});
+      std::fill_n(attended_.data(), tiles * kTileTokens * width * operand_bytes(compute()),
+                  std::byte{0});
       run_rows(tile, tiles, [&](std::int64_t row, std::int64_t, std::int64_t block_row) {
         std::array<float, kLargestHead> result;
         std::byte* out = operand_row(attended_, row, width);
@@ -212,8 +213,7 @@ void LayerForward::feed_forward(std::int64_t layer) {
         store_operands(compute(), gate, f, operand_row(activated_, r, f));
       }
     });
-    apply_linear(context_.pool, {weights.down, {}, f, e}, tiles,
-                 {activated_.data(), f},
+    apply_linear(context_.pool, {weights.down, {}, f, e}, tiles, {activated_.data(), f},
                  {hidden, e}, true, context_.poll);
   });
 }

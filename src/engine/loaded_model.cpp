@@ -47,6 +47,11 @@ void agree_on_numerics(const mpi::Communicator& world, const std::string& own,
 
 }  // namespace
 
+std::int64_t LoadedModel::share_of_memory(double part) const {
+  return static_cast<std::int64_t>(part * static_cast<double>(mpi::available_memory())) /
+         node_ranks;
+}
+
 LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options) {
   LoadedModel model;
   world.agree([&] {

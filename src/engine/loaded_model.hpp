@@ -1,6 +1,7 @@
 // A model ready to run on this rank: config, threads, weights, agreed numerics.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,9 @@ struct LoadedModel {
   int node_ranks = 1;  // on the fullest node
   std::unique_ptr<ThreadPool> pool;
   Weights weights;
+
+  // Bytes for a rank when its node's ranks share this part of the memory that is available now.
+  std::int64_t share_of_memory(double part) const;
 };
 
 // Collective. Throws agreed Errors: input for the model; launch when the ranks would compute

@@ -9,6 +9,14 @@
 
 namespace powerprefill {
 
+double linear_flops(const ModelConfig& config, std::int64_t tokens) {
+  const double elements =
+      static_cast<double>(config.hidden) *
+          static_cast<double>((2 * config.heads + 2 * config.kv_heads) * config.head_dim) +
+      3.0 * static_cast<double>(config.hidden) * static_cast<double>(config.feed_forward);
+  return 2.0 * elements * static_cast<double>(config.layers) * static_cast<double>(tokens);
+}
+
 RankMemory rank_memory(const ModelConfig& config, const KvShape& kv, const ChunkShape& chunk) {
   constexpr std::int64_t f32 = sizeof(float);
   const std::int64_t unit = std::lcm(kv.block, kTileTokens);

@@ -1,4 +1,5 @@
-// How much memory a rank takes for a chunk, before anything is allocated. Pure.
+// How much memory a rank takes for a chunk, and what a model computes, before anything is
+// allocated. Pure.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,9 @@ struct RankMemory {
   std::int64_t past = 0;  // blocks read ahead
   std::int64_t total() const { return activations + attention + keys_values + exchange + past; }
 };
+
+// Useful operations of the linear layers for so many tokens.
+double linear_flops(const ModelConfig& config, std::int64_t tokens);
 
 RankMemory rank_memory(const ModelConfig& config, const KvShape& kv, const ChunkShape& chunk);
 

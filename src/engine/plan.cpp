@@ -11,7 +11,6 @@
 #include "engine/memory_plan.hpp"
 #include "math/bf16_matmul.hpp"
 #include "math/compute.hpp"
-#include "math/linear.hpp"
 #include "partition/balance.hpp"
 #include "partition/partition.hpp"
 
@@ -71,16 +70,8 @@ void count_cache(const ModelConfig& c, const PlanOptions& options, DType dtype, 
 // Of one chunk that is the whole prompt; what is past does not travel.
 void count_work(const ModelConfig& c, const PlanOptions& options, const KvShape& kv, bool zigzag,
                 Plan& plan) {
-  double matrix_elements = 0;
-  for (const Matrix& m : matrices_of(c)) {
-    matrix_elements += static_cast<double>(m.inputs) * static_cast<double>(m.outputs);
-  }
-  plan.linear_flops =
-      2 * matrix_elements * static_cast<double>(c.layers) * static_cast<double>(options.tokens);
-  const std::int64_t unit = unit_blocks(kv.block);
-  const Partition partition =
-      zigzag ? Partition::zigzag(options.tokens, kv.block, options.ranks, unit)
-             : Partition::contiguous(options.tokens, kv.block, options.ranks, unit);
+  plan.linear_flops = linear_flops(c, options.tokens);
+  const Partition partition = chunk_partition(options.tokens, kv.block, options.ranks, zigzag);
   std::vector<double> pairs(static_cast<std::size_t>(options.ranks));
   std::vector<std::int64_t> received(pairs.size());
   std::vector<std::pair<PatternSpec, Balance>> known;

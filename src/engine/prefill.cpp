@@ -2,21 +2,24 @@
 
 #include <memory>
 
+#include "engine/lonely_failure.hpp"
 #include "engine/prefill_job.hpp"
 #include "mpi/session.hpp"
 
 namespace powerprefill {
 
+namespace {
+
+PrefillReport run_job(mpi::Communicator& world, const PrefillOptions& options,
+                      LoadedModel* loaded) {
+  auto job = std::make_unique<PrefillJob>(world, options, loaded);
+  return keep_if_alone(world, job, [&] { return job->run(); });
+}
+
+}  // namespace
+
 PrefillReport prefill(Session& session, const PrefillOptions& options) {
-  auto job = std::make_unique<PrefillJob>(session.mpi().world(), options);
-  try {
-    return job->run();
-  } catch (const Error& error) {
-    // A failure of this rank alone ends the job, but messages may still be in flight: the buffers
-    // that MPI reads and writes have to outlive it.
-    if (!error.is_agreed() && session.ranks() > 1) static_cast<void>(job.release());
-    throw;
-  }
+  return run_job(session.mpi().world(), options, nullptr);
 }
 
 struct Prefiller::State {
@@ -31,17 +34,8 @@ Prefiller::Prefiller(Prefiller&&) noexcept = default;
 Prefiller& Prefiller::operator=(Prefiller&&) noexcept = default;
 
 PrefillReport Prefiller::run(const PrefillOptions& options) {
-  Session& session = state_->session;
-  auto job = std::make_unique<PrefillJob>(session.mpi().world(), options, &state_->model);
-  try {
-    return job->run();
-  } catch (const Error& error) {
-    if (!error.is_agreed() && session.ranks() > 1) {
-      static_cast<void>(job.release());
-      static_cast<void>(state_.release());
-    }
-    throw;
-  }
+  mpi::Communicator& world = state_->session.mpi().world();
+  return keep_if_alone(world, state_, [&] { return run_job(world, options, &state_->model); });
 }
 
 }  // namespace powerprefill

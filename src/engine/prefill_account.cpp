@@ -31,11 +31,9 @@ void PrefillJob::show_progress(std::int64_t layers_done) const {
 
 // Adds what the chunk did to the account of this rank.
 void PrefillJob::count_chunk() {
-  const std::int64_t tokens = chunk_->forward().local().tokens();
   const BlockAttention& attention = chunk_->forward().attention();
-  mine_.tokens += tokens;
-  mine_.activation_bytes = std::max(
-      mine_.activation_bytes, chunk_->bytes() + static_cast<std::int64_t>(hidden_rows_.bytes()));
+  mine_.tokens += chunk_->forward().local().tokens();
+  mine_.activation_bytes = std::max(mine_.activation_bytes, chunk_->bytes());
   mine_.planned_bytes = std::max(
       mine_.planned_bytes,
       rank_memory(model_.config, kv_shape_, chunk_shape(chunk_->partition().tokens().count()))
@@ -51,10 +49,8 @@ void PrefillJob::count_chunk() {
 }
 
 void PrefillJob::finish_report() {
-  const ModelConfig& c = model_.config;
   report_.wall_seconds = world_.max(seconds_now() - begin_);
   report_.tokens = prompt_tokens();
-  report_.computed_tokens = computed_;
   report_.ranks = world_.size();
   report_.nodes = model_.nodes;
   report_.compute = name_of(model_.compute);
@@ -69,12 +65,7 @@ void PrefillJob::finish_report() {
   for (std::size_t z = 0; z < kZones; ++z) {
     mine_.zone_seconds[std::string(name_of(static_cast<Zone>(z)))] = zones_[z];
   }
-  const double layer_weights =
-      static_cast<double>(c.hidden) *
-          static_cast<double>((2 * c.heads + 2 * c.kv_heads) * c.head_dim) +
-      3.0 * static_cast<double>(c.hidden) * static_cast<double>(c.feed_forward);
-  mine_.gemm_flops =
-      2.0 * layer_weights * static_cast<double>(c.layers) * static_cast<double>(mine_.tokens);
+  mine_.gemm_flops = linear_flops(model_.config, mine_.tokens);
   mine_.cache_write_seconds = writer_->write_seconds();
   mine_.peak_rss_bytes = peak_resident_bytes();
   mine_.pss_bytes = proportional_set_bytes();

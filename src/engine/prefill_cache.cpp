@@ -18,30 +18,11 @@ constexpr std::int64_t kLargestReserve = std::int64_t{1} << 36;
 
 // Everything that can be known to be wrong before the weights are loaded.
 void PrefillJob::check_options() {
-  if (options_.tokens.empty()) {
-    throw Error(ErrorCode::input, "the prompt is empty; give at least one token");
-  }
-  if (options_.kv_dtype != "auto" && !dtype_from_name(options_.kv_dtype)) {
-    throw Error(
-        ErrorCode::usage,
-        fmt::format("unknown --kv-dtype '{}'; choose auto, f32, bf16 or f16", options_.kv_dtype));
-  }
-  const std::string& partition = options_.partition;
-  if (partition != "auto" && partition != "contiguous" && partition != "zigzag") {
-    throw Error(ErrorCode::usage,
-                fmt::format("unknown --partition '{}'; choose auto, contiguous or "
-                            "zigzag",
-                            partition));
-  }
-  if (options_.schedule.block < 1 || options_.schedule.block > 65536) {
-    throw Error(ErrorCode::usage,
-                fmt::format("a block of {} tokens; choose 1 to 65536", options_.schedule.block));
-  }
+  input_.check();
   if (options_.reserve < 0 || options_.reserve > kLargestReserve) {
     throw Error(ErrorCode::usage,
                 fmt::format("--reserve {}; choose 0 to {}", options_.reserve, kLargestReserve));
   }
-  for (const PatternSpec& spec : options_.schedule.layers) make_pattern(spec);
   std::error_code unclear;  // what cannot be looked at is refused with a reason when it is made
   const bool exists = world_.is_root() && std::filesystem::exists(options_.out, unclear);
   if (exists && !options_.force && !options_.resume) {
@@ -56,22 +37,6 @@ void PrefillJob::check_options() {
   if (options_.chunk_tokens < 0 || options_.chunk_tokens > kLargestReserve) {
     throw Error(ErrorCode::usage, fmt::format("--chunk-tokens {}; choose 1 to {}",
                                               options_.chunk_tokens, kLargestReserve));
-  }
-}
-
-void PrefillJob::check_tokens() const {
-  for (std::size_t i = 0; i < options_.tokens.size(); ++i) {
-    const std::int64_t id = options_.tokens[i];
-    if (id >= 0 && id < model_.config.vocabulary) continue;
-    throw Error(ErrorCode::input,
-                fmt::format("token {} of the prompt has id {}, outside the vocabulary of {}; was "
-                            "it made for another model?",
-                            i, id, model_.config.vocabulary));
-  }
-  if (static_cast<std::int64_t>(options_.schedule.layers.size()) != model_.config.layers) {
-    throw Error(ErrorCode::usage,
-                fmt::format("the schedule has {} layers, the model {}",
-                            options_.schedule.layers.size(), model_.config.layers));
   }
 }
 

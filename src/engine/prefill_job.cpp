@@ -6,7 +6,6 @@
 
 #include "base/checked.hpp"
 #include "engine/file_sink.hpp"
-#include "mpi/shared_memory.hpp"
 
 namespace powerprefill {
 
@@ -23,10 +22,8 @@ PrefillReport PrefillJob::run() {
     const ZoneTimer timer(zones_, Zone::load_weights);
     model_ = load_model(world_, options_.model);
   }
-  world_.agree([&] { check_tokens(); });
-  kv_shape_ = {
-      options_.schedule.block, model_.config.kv_heads, model_.config.head_dim,
-      *dtype_from_name(options_.kv_dtype == "auto" ? name_of(model_.compute) : options_.kv_dtype)};
+  world_.agree([&] { input_.check_for(model_.config); });
+  kv_shape_ = input_.kv_shape(model_);
   choose_chunk();
   {
     const ZoneTimer timer(zones_, Zone::create_cache);
@@ -37,13 +34,13 @@ PrefillReport PrefillJob::run() {
   begin_ = seconds_now();
   const std::int64_t first = done_;
   while (done_ < prompt_tokens()) {
-    // Chunks end at blocks, whatever token the first begins with.
-    const std::int64_t end = (done_ + report_.chunk_tokens) / kv_shape_.block * kv_shape_.block;
-    if (!run_chunk(std::min(end, prompt_tokens()))) stop();
+    const std::int64_t end =
+        end_of_chunk(done_, report_.chunk_tokens, kv_shape_.block, prompt_tokens());
+    if (!run_chunk(end)) stop();
     commit_chunk();
     if (done_ < prompt_tokens() && shall_stop()) stop();
   }
-  computed_ = done_ - first;
+  report_.computed_tokens = done_ - first;
   finish_report();
   write_trace();
   return report_;
@@ -62,10 +59,9 @@ void PrefillJob::choose_chunk() {
   zigzag_ = takes_zigzag(options_.partition, options_.schedule);
   report_.chunk_tokens = round_up(options_.chunk_tokens, kv_shape_.block);
   if (report_.chunk_tokens > 0) return;
-  const auto left = static_cast<double>(mpi::available_memory());
-  const auto budget = static_cast<std::int64_t>(kMemoryShare * left) / model_.node_ranks;
   report_.chunk_tokens =
-      world_.min(default_chunk(model_.config, kv_shape_, chunk_shape(prompt_tokens()), budget));
+      world_.min(default_chunk(model_.config, kv_shape_, chunk_shape(prompt_tokens()),
+                               model_.share_of_memory(kMemoryShare)));
 }
 
 bool PrefillJob::run_chunk(std::int64_t end) {
@@ -81,14 +77,7 @@ bool PrefillJob::run_chunk(std::int64_t end) {
                    past_ ? &*past_ : nullptr);
   });
   chunk_begin_ = seconds_now();
-  FileSink sink(*writer_);
-  if (!chunk_->run(sink.sink([this](std::int64_t layers) { return goes_on(layers); })))
-    return false;
-  if (options_.save_hidden) {
-    hidden_rows_ = chunk_->hidden_rows();
-    sink.write_hidden(chunk_->forward().local(), hidden_rows_.span());
-  }
-  return true;
+  return FileSink(*writer_).run(*chunk_, [this](std::int64_t layers) { return goes_on(layers); });
 }
 
 // Makes the chunk count, and prepares its being the past of the next.
@@ -103,7 +92,6 @@ void PrefillJob::commit_chunk() {
   ++report_.chunks;
   count_chunk();
   chunk_.reset();
-  hidden_rows_ = {};
   past_.reset();
   show_progress(model_.config.layers);
   if (done_ == prompt_tokens()) return;

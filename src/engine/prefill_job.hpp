@@ -10,6 +10,7 @@
 #include "engine/chunk.hpp"
 #include "engine/loaded_model.hpp"
 #include "engine/memory_plan.hpp"
+#include "engine/run_input.hpp"
 #include "mpi/communicator.hpp"
 #include "mpi/vote.hpp"
 #include "powerprefill/prefill.hpp"
@@ -22,6 +23,7 @@ class PrefillJob {
   PrefillJob(mpi::Communicator& world, const PrefillOptions& options, LoadedModel* loaded = nullptr)
       : world_(world),
         options_(options),
+        input_{options.tokens, options.schedule, options.partition, options.kv_dtype},
         is_loaded_(loaded != nullptr),
         model_(loaded != nullptr ? *loaded : own_model_),
         vote_(world) {}
@@ -39,7 +41,6 @@ class PrefillJob {
   enum StopVote : std::int64_t { go_on = 0, finish_chunk = 1, drop_chunk = 2 };
 
   void check_options();
-  void check_tokens() const;
   void open_cache();
   bool is_resumable() const;
   void resume(const CacheHeader& header);
@@ -60,6 +61,7 @@ class PrefillJob {
 
   mpi::Communicator& world_;
   const PrefillOptions& options_;
+  RunInput input_;
   std::optional<Trace> trace_;  // outlives all that adds to it
   LoadedModel own_model_;
   bool is_loaded_;
@@ -69,7 +71,6 @@ class PrefillJob {
   TraceRow* past_row_ = nullptr;
   std::optional<CacheReader> past_;  // outlives chunk_
   std::optional<Chunk> chunk_;
-  AlignedBuffer<float> hidden_rows_;
   std::optional<CacheWriter> writer_;  // after the buffers that its thread reads
   std::int64_t done_ = 0;              // tokens whose keys and values are in a file
   mpi::Vote vote_;
@@ -77,7 +78,6 @@ class PrefillJob {
   ZoneSeconds zones_{};
   double begin_ = 0;
   double chunk_begin_ = 0;
-  std::int64_t computed_ = 0;  // tokens
   PrefillReport report_;
   RankReport mine_;
 };

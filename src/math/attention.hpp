@@ -17,8 +17,9 @@
 
 namespace powerprefill {
 
-inline constexpr std::int64_t kQueryTile = 256;  // rows of the stack in one product
-inline constexpr std::int64_t kKeyTile = 256;    // keys in one product
+inline constexpr std::int64_t kQueryTile = 256;     // rows of the stack in one product
+inline constexpr std::int64_t kKeyTile = 256;       // keys in one product
+inline constexpr std::int64_t kLargestHead = 1024;  // D at most
 
 struct AttentionShape {
   std::int64_t group_heads;  // H / G

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
-#include <vector>
+#include <span>
 
 #include "base/checked.hpp"
 #include "math/bf16_tiles.hpp"
@@ -23,18 +22,16 @@ Bf16Scratch::Bf16Scratch(const AttentionShape& shape) {
 
 namespace {
 
-// `count` elements of a row as bf16.
+// `count` elements of a row as bf16. @pre count <= kLargestHead
 void load_row(DType dtype, const std::byte* from, std::int64_t count, std::uint16_t* to) {
   if (dtype == DType::bf16) {
     std::memcpy(to, from, static_cast<std::size_t>(count) * 2);
     return;
   }
-  float wide[1024];
-  for (std::int64_t i = 0; i < count; i += 1024) {
-    const auto part = static_cast<std::size_t>(std::min<std::int64_t>(1024, count - i));
-    widen(dtype, from + i * static_cast<std::int64_t>(bytes_of(dtype)), {wide, part});
-    round_to(DType::bf16, {wide, part}, reinterpret_cast<std::byte*>(to + i));
-  }
+  float wide[kLargestHead];
+  const std::span<float> row(wide, static_cast<std::size_t>(count));
+  widen(dtype, from, row);
+  round_to(DType::bf16, row, reinterpret_cast<std::byte*>(to));
 }
 
 // Neighbours in the reduced dimension lie side by side: (D/2, keys, 2) and (keys/2, D, 2). Keys
@@ -42,7 +39,7 @@ void load_row(DType dtype, const std::byte* from, std::int64_t count, std::uint1
 void pack(const KeyValueRows& rows, std::int64_t first, std::int64_t present, std::int64_t keys,
           std::int64_t head_dim, Bf16Scratch& scratch) {
   const std::int64_t columns = round_up(head_dim, kBf16Columns);
-  alignas(64) std::uint16_t row[2][1024] = {};
+  alignas(64) std::uint16_t row[2][kLargestHead] = {};
   std::uint32_t* packed_keys = reinterpret_cast<std::uint32_t*>(scratch.key.data());
   std::uint16_t* packed_values = scratch.value.data();
   for (std::int64_t k = 0; k < keys; ++k) {

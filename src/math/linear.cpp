@@ -106,13 +106,16 @@ void apply_linear_row(ThreadPool& pool, const Linear& linear, const float* x, st
     apply_packed_row(pool, linear, x, begin, end, y);
     return;
   }
-  std::vector<float> operands(static_cast<std::size_t>(linear.inputs));
-  store_operands(linear.weight.compute, x, linear.inputs, operands.data());
+  std::vector<float> rounded;
+  if (linear.weight.compute != Compute::f32) {
+    rounded.resize(static_cast<std::size_t>(linear.inputs));
+    store_operands(linear.weight.compute, x, linear.inputs, rounded.data());
+    x = rounded.data();
+  }
   pool.run(ceil_div(end - begin, kRowOutputs), [&](std::int64_t task, int) {
     const std::int64_t first = begin + task * kRowOutputs;
     for (std::int64_t o = first; o < std::min(end, first + kRowOutputs); ++o) {
-      const float value =
-          dot(linear.weight.values.data() + o * linear.inputs, operands.data(), linear.inputs);
+      const float value = dot(linear.weight.values.data() + o * linear.inputs, x, linear.inputs);
       y[o] = linear.bias.empty() ? value : value + linear.bias[static_cast<std::size_t>(o)];
     }
   });

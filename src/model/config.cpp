@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/hash.hpp"
+#include "math/attention.hpp"
 #include "model/config_rope.hpp"
 #include "model/json_fields.hpp"
 
@@ -20,7 +21,6 @@ namespace {
 
 constexpr std::int64_t kLargestSize = (std::int64_t{1} << 24) - 1;
 constexpr std::int64_t kMostLayers = std::int64_t{1} << 14;
-constexpr std::int64_t kLargestHead = 1024;
 constexpr std::int64_t kMostPositions = std::int64_t{1} << 40;
 
 // What transformers' config and model classes fix for a family, and take for absent keys.

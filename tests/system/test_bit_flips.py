@@ -11,7 +11,6 @@ import concurrent.futures
 import os
 import random
 import sys
-import tempfile
 import threading
 import unittest
 from pathlib import Path
@@ -20,7 +19,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.cache_map import CacheMap, structure_seen_by_hdf5  # noqa: E402
-from support.checkpoint import Spec, run, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, run  # noqa: E402
+from support.model_case import ModelCase  # noqa: E402
 
 COUNT = int(os.environ.get("POWERPREFILL_TEST_FLIPS", "60"))
 SEED = int(os.environ.get("POWERPREFILL_TEST_SEED", "1"))
@@ -108,13 +108,12 @@ def problem_of(change, path, verify, decode):
     return ""
 
 
-class BitFlips(unittest.TestCase):
+class BitFlips(ModelCase):
+    SPEC = MODEL
+
     @classmethod
     def setUpClass(cls):
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        cls.folder = Path(scratch.name)
-        cls.model = write_checkpoint(cls.folder / "model", MODEL)
+        super().setUpClass()
         tokens = cls.folder / "tokens.npy"
         np.save(tokens, np.random.default_rng(3).integers(0, MODEL.vocabulary, PROMPT, np.int32))
         cls.cases = {}

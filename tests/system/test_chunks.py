@@ -3,17 +3,18 @@
 import json
 import pathlib
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import uuid
 
 import h5py
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support.checkpoint import Spec, run, start, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, processes_of, run, start, write_checkpoint  # noqa: E402
+from support.model_case import ModelCase  # noqa: E402
 from support.cache import committed as digest  # noqa: E402
 
 BLOCK = 16
@@ -30,13 +31,12 @@ PATTERNS = {
 }
 
 
-class Chunks(unittest.TestCase):
+class Chunks(ModelCase):
+    SPEC = MODEL
+
     @classmethod
     def setUpClass(cls):
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        cls.folder = pathlib.Path(scratch.name)
-        cls.model = write_checkpoint(cls.folder / "model", MODEL)
+        super().setUpClass()
         cls.other_model = write_checkpoint(cls.folder / "other", Spec(layers=3, heads=6, kv_heads=3, seed=9))
         random = np.random.default_rng(5)
         cls.ids = random.integers(0, MODEL.vocabulary, TOKENS).astype(np.int32)
@@ -218,7 +218,8 @@ class Chunks(unittest.TestCase):
         for wait in (0, 0.05, 0.1, 0.2, 0.4):
             with self.subTest(wait=wait):
                 (self.here / "kv.h5").unlink(missing_ok=True)
-                process = start(self.arguments(self.ids, self.here / "kv.h5", options), ranks=3)
+                job = uuid.uuid4().hex
+                process = start(self.arguments(self.ids, self.here / "kv.h5", options), ranks=3, job=job)
                 # Once the file is there, all ranks listen; before, a signal is a kill.
                 while process.poll() is None and not (self.here / "kv.h5").exists():
                     time.sleep(0.01)
@@ -228,7 +229,12 @@ class Chunks(unittest.TestCase):
                         process.send_signal(signal.SIGUSR1)
                     time.sleep(0.02)
                 _, errors = process.communicate(timeout=60)
-                self.assertIn(process.returncode, (0, 7), errors)
+                # mpirun stops forwarding when its ranks have ended, and a signal then ends mpirun itself.
+                self.assertIn(process.returncode, (0, 7, -signal.SIGUSR1), errors)
+                end = time.monotonic() + 20
+                while processes_of(job) and time.monotonic() < end:
+                    time.sleep(0.02)
+                self.assertFalse(processes_of(job))
                 if process.returncode == 7:
                     interrupted += 1
                     self.assertIn("--resume", errors)

@@ -3,13 +3,13 @@
 import json
 import pathlib
 import sys
-import tempfile
 import unittest
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support.checkpoint import Spec, run, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, run  # noqa: E402
+from support.model_case import ModelCase  # noqa: E402
 
 BLOCK = 16
 WINDOW, SINK = 3, 1
@@ -28,13 +28,8 @@ def power_blocks(query):
     return blocks
 
 
-class DecodeReads(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        cls.folder = pathlib.Path(scratch.name)
-        cls.model = write_checkpoint(cls.folder / "model", MODEL)
+class DecodeReads(ModelCase):
+    SPEC = MODEL
 
     def decode(self, tokens, new_tokens, attention, ranks=None):
         ids = np.random.default_rng(2).integers(0, MODEL.vocabulary, tokens).astype(np.int32)

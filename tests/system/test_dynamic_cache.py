@@ -8,7 +8,6 @@ Needs numpy and h5py; what needs torch and transformers, or xxhash, is left out 
 import importlib.util
 import subprocess
 import sys
-import tempfile
 import types
 import unittest
 import warnings
@@ -19,7 +18,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from support.checkpoint import Spec, round_to_bf16, run, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, round_to_bf16, run  # noqa: E402
+from support.model_case import ModelCase  # noqa: E402
 from support.xxh3 import find_xxh3  # noqa: E402
 
 EXAMPLE = ROOT / "launch" / "dynamic_cache.py"
@@ -40,13 +40,12 @@ def load_example(checks):
     return module
 
 
-class DynamicCache(unittest.TestCase):
+class DynamicCache(ModelCase):
+    SPEC = MODEL
+
     @classmethod
     def setUpClass(cls):
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        cls.folder = Path(scratch.name)
-        cls.model = write_checkpoint(cls.folder / "model", MODEL)
+        super().setUpClass()
         cls.ids = np.random.default_rng(6).integers(0, MODEL.vocabulary, PROMPT, np.int32)
 
     def succeed(self, *arguments):

@@ -10,7 +10,8 @@ import unittest
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support.checkpoint import Spec, run, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, run  # noqa: E402
+from support.model_case import ModelCase  # noqa: E402
 from test_same_bits import digest  # noqa: E402
 
 RANKS = range(1, 9)
@@ -32,13 +33,12 @@ PATTERNS = {
 }
 
 
-class PatternBits(unittest.TestCase):
+class PatternBits(ModelCase):
+    SPEC = MODEL
+
     @classmethod
     def setUpClass(cls):
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        cls.folder = pathlib.Path(scratch.name)
-        cls.model = write_checkpoint(cls.folder / "model", MODEL)
+        super().setUpClass()
         cls.tokens = cls.folder / "tokens.npy"
         random = np.random.default_rng(5)
         np.save(cls.tokens, random.integers(0, MODEL.vocabulary, TOKENS).astype(np.int32))

@@ -3,25 +3,20 @@
 import json
 import pathlib
 import sys
-import tempfile
 import unittest
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support.checkpoint import Spec, run, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, run  # noqa: E402
+from support.model_case import ModelCase  # noqa: E402
 
 MODEL = Spec(vocabulary=500, hidden=256, layers=2, heads=8, kv_heads=2, head_dim=64, feed_forward=512)
 STRUCTURE = 64 << 10  # what HDF5 and alignment add to a file
 
 
-class Plan(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        cls.folder = pathlib.Path(scratch.name)
-        cls.model = write_checkpoint(cls.folder / "model", MODEL)
+class Plan(ModelCase):
+    SPEC = MODEL
 
     def plan(self, tokens, *options):
         result = run(["plan", "--model", self.model, "--tokens", tokens, "--json", *options])

@@ -3,13 +3,13 @@
 import json
 import pathlib
 import sys
-import tempfile
 import unittest
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support.checkpoint import Spec, run, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, run  # noqa: E402
+from support.model_case import ModelCase  # noqa: E402
 
 RANKS = THREADS = 2
 TOKENS = 6000
@@ -17,13 +17,13 @@ MODEL = Spec(layers=4, hidden=128, heads=4, kv_heads=4, head_dim=32, feed_forwar
 COMPUTE = {"norm", "qkv", "rope", "attention", "attention_out", "mlp"}
 
 
-class TraceTest(unittest.TestCase):
+class TraceTest(ModelCase):
+    SPEC = MODEL
+
     @classmethod
     def setUpClass(cls):
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        folder = pathlib.Path(scratch.name)
-        model = write_checkpoint(folder / "model", MODEL)
+        super().setUpClass()
+        folder, model = cls.folder, cls.model
         np.save(folder / "ids.npy", np.random.default_rng(3).integers(0, 64, TOKENS).astype(np.int32))
         result = run(["prefill", "--model", model, "--tokens", folder / "ids.npy", "--out", folder / "kv.h5",
                       "--attention", "power", "--chunk-tokens", 3072, "--threads", THREADS, "--quiet",

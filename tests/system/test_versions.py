@@ -9,7 +9,6 @@ import json
 import shutil
 import struct
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support.checkpoint import Spec, run, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, run  # noqa: E402
+from support.model_case import ModelCase  # noqa: E402
 from support.xxh3 import find_xxh3  # noqa: E402
 
 BLOCK = 8
@@ -65,13 +65,12 @@ def set_version(path, major=None, minor=None, commits=True):
             file["commit"][row, :64] = np.frombuffer(struct.pack("<8Q", *words), np.uint8)
 
 
-class Versions(unittest.TestCase):
+class Versions(ModelCase):
+    SPEC = MODEL
+
     @classmethod
     def setUpClass(cls):
-        scratch = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(scratch.cleanup)
-        cls.folder = Path(scratch.name)
-        cls.model = write_checkpoint(cls.folder / "model", MODEL)
+        super().setUpClass()
         cls.tokens = cls.folder / "tokens.npy"
         random = np.random.default_rng(8)
         np.save(cls.tokens, random.integers(0, MODEL.vocabulary, PROMPT, np.int32))

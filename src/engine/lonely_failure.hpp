@@ -1,0 +1,24 @@
+// What a rank keeps when it fails alone.
+#pragma once
+
+#include <memory>
+
+#include "mpi/communicator.hpp"
+
+namespace powerprefill {
+
+// Runs `body`, which works with what `owner` holds. A failure of this rank alone ends the job, but
+// messages may still be in flight, and rows on their way to a file: the buffers have to outlive it,
+// so `owner` lets go of them.
+template <typename Owner, typename Body>
+auto keep_if_alone(const mpi::Communicator& world, std::unique_ptr<Owner>& owner,
+                   const Body& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    if (!error.is_agreed() && world.size() > 1) static_cast<void>(owner.release());
+    throw;
+  }
+}
+
+}  // namespace powerprefill

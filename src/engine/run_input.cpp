@@ -1,0 +1,51 @@
+#include "engine/run_input.hpp"
+
+#include <fmt/format.h>
+
+#include <cstddef>
+
+#include "powerprefill/error.hpp"
+
+namespace powerprefill {
+
+void RunInput::check() const {
+  if (tokens.empty()) {
+    throw Error(ErrorCode::input, "the prompt is empty; give at least one token");
+  }
+  if (kv_dtype != "auto" && !dtype_from_name(kv_dtype)) {
+    throw Error(ErrorCode::usage,
+                fmt::format("unknown --kv-dtype '{}'; choose auto, f32, bf16 or f16", kv_dtype));
+  }
+  if (partition != "auto" && partition != "contiguous" && partition != "zigzag") {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("unknown --partition '{}'; choose auto, contiguous or zigzag", partition));
+  }
+  if (schedule.block < 1 || schedule.block > 65536) {
+    throw Error(ErrorCode::usage,
+                fmt::format("a block of {} tokens; choose 1 to 65536", schedule.block));
+  }
+  for (const PatternSpec& spec : schedule.layers) make_pattern(spec);
+}
+
+void RunInput::check_for(const ModelConfig& config) const {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::int64_t id = tokens[i];
+    if (id >= 0 && id < config.vocabulary) continue;
+    throw Error(ErrorCode::input,
+                fmt::format("token {} of the prompt has id {}, outside the vocabulary of {}; was "
+                            "it made for another model?",
+                            i, id, config.vocabulary));
+  }
+  if (static_cast<std::int64_t>(schedule.layers.size()) != config.layers) {
+    throw Error(ErrorCode::usage, fmt::format("the schedule has {} layers, the model {}",
+                                              schedule.layers.size(), config.layers));
+  }
+}
+
+KvShape RunInput::kv_shape(const LoadedModel& model) const {
+  return {schedule.block, model.config.kv_heads, model.config.head_dim,
+          *dtype_from_name(kv_dtype == "auto" ? name_of(model.compute) : kv_dtype)};
+}
+
+}  // namespace powerprefill

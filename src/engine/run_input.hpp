@@ -1,0 +1,28 @@
+// What a run over a prompt is given, checked.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "engine/layer_kv.hpp"
+#include "engine/loaded_model.hpp"
+#include "powerprefill/pattern.hpp"
+
+namespace powerprefill {
+
+struct RunInput {
+  std::span<const std::int32_t> tokens;
+  const Schedule& schedule;
+  const std::string& partition;
+  const std::string& kv_dtype;
+
+  // What can be known to be wrong before the weights are loaded. Throws Error(usage or input).
+  void check() const;
+  // Likewise, of what does not fit the model.
+  void check_for(const ModelConfig& config) const;
+  // Keys and values as the run keeps them.
+  KvShape kv_shape(const LoadedModel& model) const;
+};
+
+}  // namespace powerprefill
