@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/files.hpp"
+#include "cli/token_file.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {
@@ -83,10 +84,36 @@ BatchFile::BatchFile(const std::filesystem::path& path) {
 }
 
 std::vector<std::int32_t> BatchFile::ids_of(const Entry& entry, LazyTokenizer& tokenizer,
-                                            SpecialTokens mode) const {
+                                            SpecialTokens mode) {
   const auto line = nlohmann::json::parse(entry.line);
   if (line.contains("tokens")) return line["tokens"].get<std::vector<std::int32_t>>();
   return tokenizer.get().encode(line["prompt"].get_ref<const std::string&>(), mode);
+}
+
+PromptBatch::PromptBatch(const mpi::Communicator& world, std::filesystem::path path)
+    : world_(world), path_(std::move(path)) {
+  world_.agree([&] {
+    if (world_.is_root()) file_.emplace(path_);
+  });
+  if (file_) count_ = file_->entries().size();
+  world_.broadcast_value(count_, 0);
+}
+
+void PromptBatch::for_each(LazyTokenizer& tokenizer, SpecialTokens mode, const Body& body) const {
+  for (std::uint64_t i = 0; i < count_; ++i) {
+    const BatchFile::Entry* entry = file_ ? &file_->entries()[i] : nullptr;
+    const std::string id = world_.broadcast_string(entry != nullptr ? entry->id : "", 0);
+    std::int64_t number = entry != nullptr ? entry->number : 0;
+    world_.broadcast_value(number, 0);
+    try {
+      body(id, share_ids(world_, [&] { return BatchFile::ids_of(*entry, tokenizer, mode); }));
+    } catch (const Error& error) {
+      const std::string message =
+          fmt::format("{}: line {} ({}): {}", path_.string(), number, id, error.what());
+      if (error.is_agreed()) throw Error::agreed(error.code(), message, error.rank());
+      throw Error(error.code(), message);
+    }
+  }
 }
 
 }  // namespace powerprefill::cli

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,11 +28,28 @@ class BatchFile {
 
   const std::vector<Entry>& entries() const noexcept { return entries_; }
   // The token ids of an entry.
-  std::vector<std::int32_t> ids_of(const Entry& entry, LazyTokenizer& tokenizer,
-                                   SpecialTokens mode) const;
+  static std::vector<std::int32_t> ids_of(const Entry& entry, LazyTokenizer& tokenizer,
+                                          SpecialTokens mode);
 
  private:
   std::vector<Entry> entries_;
+};
+
+// The prompts of a batch file on all ranks, which rank 0 alone reads. Its calls are collective.
+class PromptBatch {
+ public:
+  // Throws agreed Errors as BatchFile does.
+  PromptBatch(const mpi::Communicator& world, std::filesystem::path path);
+
+  // body(id, tokens) for one line after the other. Errors name the file and the line.
+  using Body = std::function<void(const std::string& id, std::vector<std::int32_t> tokens)>;
+  void for_each(LazyTokenizer& tokenizer, SpecialTokens mode, const Body& body) const;
+
+ private:
+  const mpi::Communicator& world_;
+  std::filesystem::path path_;
+  std::optional<BatchFile> file_;  // on rank 0
+  std::uint64_t count_ = 0;
 };
 
 }  // namespace powerprefill::cli

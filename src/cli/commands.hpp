@@ -21,6 +21,7 @@ struct Command {
 
 Command add_prefill(CLI::App& app);
 Command add_decode(CLI::App& app);
+Command add_score(CLI::App& app);
 Command add_inspect(CLI::App& app);
 Command add_verify(CLI::App& app);
 Command add_export(CLI::App& app);

@@ -56,9 +56,9 @@ int run(int argc, char** argv) {
   app.footer(kFooter);
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "Help for all subcommands");
-  const std::vector<Command> commands = {add_prefill(app), add_decode(app), add_inspect(app),
-                                         add_verify(app),  add_export(app), add_plan(app),
-                                         add_pattern(app), add_doctor(app), add_version(app)};
+  const std::vector<Command> commands = {
+      add_prefill(app), add_decode(app), add_score(app),   add_inspect(app), add_verify(app),
+      add_export(app),  add_plan(app),   add_pattern(app), add_doctor(app),  add_version(app)};
   std::optional<Session> session;
   try {
     catch_stop_signal();

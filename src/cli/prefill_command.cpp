@@ -108,9 +108,9 @@ class Batch {
 
   void run() {
     const mpi::Communicator& world = job_.world();
+    const PromptBatch prompts(world, job_.arguments.batch);
     world.agree([&] {
       if (!world.is_root()) return;
-      file_.emplace(job_.arguments.batch);
       std::error_code failure;
       std::filesystem::create_directories(job_.arguments.out_folder, failure);
       if (failure) {
@@ -118,40 +118,28 @@ class Batch {
                                                     job_.arguments.out_folder, failure.message()));
       }
     });
-    std::uint64_t count = file_ ? file_->entries().size() : 0;
-    world.broadcast_value(count, 0);
     Prefiller model(job_.session, options_.model);
-    for (std::uint64_t i = 0; i < count; ++i) run_line(model, i);
+    prompts.for_each(tokenizer_, job_.arguments.prompt.mode(),
+                     [&](const std::string& id, std::vector<std::int32_t> tokens) {
+                       run_prompt(model, id, std::move(tokens));
+                     });
     if (!world.is_root() || job_.arguments.report.empty()) return;
     write_text_file(job_.arguments.report,
                     nlohmann::ordered_json{{"prompts", reports_}}.dump(2) + "\n");
   }
 
  private:
-  void run_line(Prefiller& model, std::uint64_t i) {
-    const mpi::Communicator& world = job_.world();
-    const auto* entry = file_ ? &file_->entries()[i] : nullptr;
-    const std::string id = world.broadcast_string(entry != nullptr ? entry->id : "", 0);
-    std::int64_t number = entry != nullptr ? entry->number : 0;
-    world.broadcast_value(number, 0);
-    try {
-      const auto mode = job_.arguments.prompt.raw ? SpecialTokens::plain : SpecialTokens::added;
-      options_.tokens = share_ids(world, [&] { return file_->ids_of(*entry, tokenizer_, mode); });
-      options_.out = std::filesystem::path(job_.arguments.out_folder) / (id + ".h5");
-      options_.resume = !options_.force;
-      ProgressDisplay display(job_.log.is_active());
-      options_.progress = [&](const Progress& progress) { display.show(progress); };
-      announce(job_, options_);
-      finish_line(id, model.run(options_));
-    } catch (const Error& error) {
-      const std::string message =
-          fmt::format("{}: line {} ({}): {}", job_.arguments.batch, number, id, error.what());
-      if (error.is_agreed()) throw Error::agreed(error.code(), message, error.rank());
-      throw Error(error.code(), message);
-    }
+  void run_prompt(Prefiller& model, const std::string& id, std::vector<std::int32_t> tokens) {
+    options_.tokens = std::move(tokens);
+    options_.out = std::filesystem::path(job_.arguments.out_folder) / (id + ".h5");
+    options_.resume = !options_.force;
+    ProgressDisplay display(job_.log.is_active());
+    options_.progress = [&](const Progress& progress) { display.show(progress); };
+    announce(job_, options_);
+    finish_prompt(id, model.run(options_));
   }
 
-  void finish_line(const std::string& id, const PrefillReport& report) {
+  void finish_prompt(const std::string& id, const PrefillReport& report) {
     if (!job_.world().is_root()) return;
     job_.log.line(report.computed_tokens == 0 ? id + ": complete already"
                                               : to_table(report, job_.context));
@@ -162,7 +150,6 @@ class Batch {
   const Job& job_;
   PrefillOptions options_;
   LazyTokenizer tokenizer_;
-  std::optional<BatchFile> file_;  // on rank 0
   nlohmann::ordered_json reports_ = nlohmann::ordered_json::array();
 };
 

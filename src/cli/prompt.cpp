@@ -62,12 +62,9 @@ std::vector<std::int32_t> PromptArguments::resolve(const mpi::Communicator& worl
                                                    LazyTokenizer& tokenizer, bool continues) const {
   return share_ids(world, [&] {
     if (!tokens.empty()) return read_token_file(tokens);
-    const SpecialTokens mode = raw         ? SpecialTokens::plain
-                               : continues ? SpecialTokens::recognised
-                                           : SpecialTokens::added;
     // Before the text, which may be long, or be waited for.
     const Tokenizer& encoder = tokenizer.get();
-    return encoder.encode(text ? *text : read_prompt(text_file), mode);
+    return encoder.encode(text ? *text : read_prompt(text_file), mode(continues));
   });
 }
 

@@ -35,6 +35,10 @@ struct PromptArguments {
   // may be given; the group of them is returned.
   CLI::Option_group* add_to(CLI::App& app, bool whole_prompt);
 
+  SpecialTokens mode(bool continues = false) const {
+    if (raw) return SpecialTokens::plain;
+    return continues ? SpecialTokens::recognised : SpecialTokens::added;
+  }
   bool is_given() const { return text || !text_file.empty() || !tokens.empty(); }
 
   // Collective: rank 0 reads and encodes, the others get a copy of the ids. `continues`: the text

@@ -4,7 +4,7 @@
         [--steps --steps-program PROGRAM] [--self-check] [--only MASK.LENGTH ...]
 
 For every recorded mask and prompt length: prefill; keys and values of every layer, hidden states
-and logits; then the greedy ids of decode. In the case `patterns` a mask is a run of
+and logits; the log-probabilities of `score`; then the greedy ids of decode. In the case `patterns` a mask is a run of
 pattern_cases.py: a block pattern or a hybrid schedule. --steps adds the logits after each of the
 given tokens, computed by `PROGRAM CHECKPOINT CACHE TOKENFILE OUTFILE`, which writes raw float32
 (S, V); with `--zero-past` as its last argument it must miss them. --self-check compares with
@@ -13,6 +13,7 @@ non-zero on failure.
 """
 
 import argparse
+import json
 import shlex
 import shutil
 import subprocess
@@ -24,6 +25,9 @@ import h5py
 import numpy as np
 
 import pattern_cases
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support.checkpoint import read_tensor  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-5  # norm of the difference over norm of the reference, per layer
@@ -131,6 +135,28 @@ def compare_ids(report, ids, recorded):
     report.check("greedy ids", ids == expected, f"{same} of {len(expected)}, {len(ids)} printed")
 
 
+def compare_scores(report, scores, checkpoint, recorded):
+    """Against the log-softmax of the recorded hidden states' logits, in float64."""
+    head = read_tensor(checkpoint, "lm_head.weight")
+    if head is None:
+        head = read_tensor(checkpoint, "model.embed_tokens.weight")
+    rows = np.arange(recorded.length)[recorded.rows]
+    known = rows + 1 < recorded.length
+    logits = recorded["hidden"][known].astype(np.float64) @ head.astype(np.float64).T
+    largest = logits.max(axis=1, keepdims=True)
+    logits -= largest + np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))
+    following = recorded["tokens"][rows[known] + 1]
+    expected = np.take_along_axis(logits, following[:, None].astype(np.int64), axis=1)[:, 0]
+    report.check("scores", len(scores["best"]) == recorded.length - 1, str(len(scores["best"])))
+    found = np.array(scores["log_probabilities"])[rows[known]]
+    if not known.any():
+        return
+    report.close("log-probabilities", found, expected)
+    best = np.array(scores["best"])[rows[known]]
+    behind = logits.max(axis=1) - np.take_along_axis(logits, best[:, None], axis=1)[:, 0]
+    report.check("likeliest tokens", behind.max() < 1e-4, f"{behind.max():.2e} behind the best")
+
+
 def compare_steps(report, options, checkpoint, cache, recorded, folder):
     tokens, result = folder / "forced.txt", folder / "steps.bin"
     tokens.write_text(" ".join(map(str, recorded["forced"])) + "\n")
@@ -175,6 +201,14 @@ class Case:
             self.options.timeout)
         return cache
 
+    def score(self, recorded, checkpoint):
+        """Of the tokens that prefill() has written, what `score` makes."""
+        result = self.folder / "scores.json"
+        run([*shlex.split(self.options.mpirun), self.options.binary, "score", "--model", checkpoint,
+             "--tokens", self.folder / "tokens.txt", *self.attention(recorded), "--compute", "f32",
+             "--nll", result, "--quiet"], self.options.timeout)
+        return json.loads(result.read_text())
+
     def decode(self, cache, checkpoint, count):
         text = run([*shlex.split(self.options.decode_mpirun), self.options.binary, "decode", cache,
                     "--model", checkpoint, "--max-new-tokens", count, "--ids"],
@@ -193,6 +227,7 @@ class Case:
     def compare(self, report, recorded, checkpoint):
         cache = self.prefill(recorded, checkpoint)
         compare_cache(report, Cache(cache, recorded.rows), recorded)
+        compare_scores(report, self.score(recorded, checkpoint), checkpoint, recorded)
         if self.options.steps:
             compare_steps(report, self.options, checkpoint, cache, recorded, self.folder)
         ids = self.decode(cache, checkpoint, len(recorded["greedy"]))
@@ -202,8 +237,14 @@ class Case:
         path = self.prefill(recorded, self.checkpoint)
         cache = Cache(path, recorded.rows)
         ids = self.decode(path, self.checkpoint, len(recorded["greedy"]))
+        scores = self.score(recorded, self.checkpoint)
         compare_cache(report, cache, recorded)
         compare_ids(report, ids, recorded)
+        compare_scores(report, scores, self.checkpoint, recorded)
+        moved = {**scores, "log_probabilities": np.roll(scores["log_probabilities"], 1)}
+        trial = Report("   altered")
+        compare_scores(trial, moved, self.checkpoint, recorded)
+        report.check("scores moved by a token", trial.failed > 0, f"{trial.failed} comparisons fail")
 
         def zero_past(key):
             key[:, :-1] = 0

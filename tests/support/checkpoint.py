@@ -136,6 +136,22 @@ def read_raw_safetensors(path):
     return json.loads(content[8:8 + length]), content[8 + length:]
 
 
+def read_tensor(folder, name):
+    """A tensor of a checkpoint in one file or in shards, as float32; None when it has none."""
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        header, data = read_raw_safetensors(path)
+        if name not in header:
+            continue
+        begin, end = header[name]["data_offsets"]
+        raw, dtype = data[begin:end], header[name]["dtype"]
+        if dtype == "BF16":
+            values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float32)
+        return values.reshape(header[name]["shape"])
+    return None
+
+
 def write_checkpoint(folder, spec=Spec(), config=None, change=None):
     """Writes config.json and the weights. `config` is merged into the config, and `change` is
     called with the dict of tensors before they are written. Returns the folder."""

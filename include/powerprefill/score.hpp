@@ -1,0 +1,61 @@
+// Score: how likely a model finds each token of a prompt, given those before it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "powerprefill/error.hpp"
+#include "powerprefill/model.hpp"
+#include "powerprefill/pattern.hpp"
+#include "powerprefill/prefill.hpp"
+#include "powerprefill/session.hpp"
+
+namespace powerprefill {
+
+struct ScoreOptions {
+  std::vector<std::int32_t> tokens;  // (T), the same on every rank
+  Schedule schedule;                 // the pattern of every layer
+  std::string partition = "auto";    // as for prefill
+  std::string kv_dtype = "auto";     // as for prefill
+  std::function<void(const Progress&)> progress;
+};
+
+// What the model makes of one token.
+struct TokenScore {
+  float log_probability = 0;  // of the token, natural logarithm
+  std::int32_t best = 0;      // the likeliest token in its place, the lowest id of equal ones
+};
+
+struct ScoreReport {
+  // On rank 0, empty elsewhere: of tokens 1 to T - 1; nothing comes before token 0.
+  std::vector<TokenScore> scores;
+  double mean_nll = 0;      // mean of -log_probability; 0 for a single token
+  double perplexity = 1;    // exp(mean_nll)
+  double wall_seconds = 0;  // slowest rank
+  std::string compute;
+  std::string kv_dtype;
+};
+
+// Prompts through one model, which is loaded once; no file is made. The whole prompt is held in the
+// ranks' memory.
+class Scorer {
+ public:
+  // Collective. Loads the model; throws as prefill() does for it. `session` outlives this.
+  Scorer(Session& session, const ModelOptions& model);
+  ~Scorer();
+  Scorer(Scorer&&) noexcept;
+  Scorer& operator=(Scorer&&) noexcept;
+
+  // Collective. Throws as prefill() does for its options, and Error(input) when the logits are not
+  // finite. After an Error that is not agreed, this can only be destroyed.
+  ScoreReport run(const ScoreOptions& options);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace powerprefill
