@@ -5,6 +5,7 @@
   bench/jobs.py scaling  [--lengths 32768] [--layout 1x1,2x1,4x1,4x4]    ranks x threads
   bench/jobs.py restore  [--lengths 8192,32768]    a new prefill against opening the saved cache
   bench/jobs.py decode   [--lengths 131072] [--attention power,full]
+  bench/jobs.py overlap  [--lengths 16384] [--layout 2x1,4x1] [--link 100mbit]    bench_overlap
 
 Models, prompts and caches are made in --folder. Rates of the matrix products come from bench_gemm, one
 process on each core in use at the same time, right before and after the jobs."""
@@ -191,10 +192,27 @@ def decode(bench):
                 csv("decode", case, "of full", seconds[attention] / seconds["full"], "ratio")
 
 
+def overlap(bench):
+    """All ranks over one TCP link of --link, in a network namespace of their own, which needs root;
+    without --link, as mpirun connects them."""
+    a = bench.a
+    for ranks, threads in layouts(a):
+        for length in map(int, a.lengths.split(",")):
+            for attention in a.attention.split(","):
+                command = [*shlex.split(a.mpirun), "-np", str(ranks), str(bench.build / "bench/bench_overlap"),
+                           str(bench.model), str(length), attention, str(threads), str(a.runs)]
+                if a.link:
+                    command[1:1] = ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"]
+                    limit = ("ip link set lo up; sysctl -qw net.ipv4.tcp_congestion_control=reno; tc qdisc replace "
+                             f'dev lo root tbf rate {a.link} burst 256kb latency 100ms; exec "$@"')
+                    command = ["unshare", "--net", "sh", "-c", limit, "sh", *command]
+                subprocess.run(command, check=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", choices=["prefill", "scaling", "restore", "decode"])
+    parser.add_argument("bench", choices=["prefill", "scaling", "restore", "decode", "overlap"])
     parser.add_argument("--shape", default="qwen2-0.5b", choices=SHAPES)
     parser.add_argument("--layers", type=int, help="other than the shape's")
     parser.add_argument("--lengths", default="8192")
@@ -205,6 +223,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--folder", help="for models, prompts and caches (default: a new one)")
     parser.add_argument("--options", default="", help="more options of prefill")
+    parser.add_argument("--link", help="overlap: rate of the link between the ranks, e.g. 100mbit")
     parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
     arguments = parser.parse_args()
     globals()[arguments.bench](Bench(arguments))

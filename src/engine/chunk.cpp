@@ -81,7 +81,8 @@ void Chunk::plan_patterns() {
   }
   for (PatternExchange& entry : patterns_) {  // the plans have found their final place
     entry.exchange =
-        std::make_unique<KvExchange>(context_.world, entry.plan, partition_, context_.kv_shape);
+        std::make_unique<KvExchange>(context_.world, entry.plan, partition_, context_.kv_shape,
+                                     context_.transfer);
   }
 }
 

@@ -49,6 +49,7 @@ class Chunk {
     KvShape kv_shape;
     bool zigzag;
     ZoneSeconds& zones;
+    Transfer transfer = Transfer::overlapped;
     TraceRow* past_row = nullptr;  // of the thread that reads the past, in a trace
   };
   // Where the keys and values go.

@@ -17,10 +17,11 @@ int sink_tag(const SinkTree& tree) {
 }  // namespace
 
 KvExchange::KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan,
-                       const Partition& partition, const KvShape& shape)
+                       const Partition& partition, const KvShape& shape, Transfer transfer)
     : comm_(comm),
       plan_(plan),
       partition_(partition),
+      transfer_(transfer),
       views_(static_cast<std::size_t>(partition.end_block())) {
   std::int64_t largest = 0;
   for (const Share& share : plan.receives) {
@@ -71,15 +72,16 @@ void KvExchange::start(KvBlocks& local) {
   news_ = false;
   requested_ = 0;
   released_ = 0;
+  std::fill(views_.begin(), views_.end(), KvBlockView{});
   for (Incoming& sink : sinks_) request(sink);
   release_above(partition_.end_block());  // releases nothing, requests the first shares
-  std::fill(views_.begin(), views_.end(), KvBlockView{});
   std::int64_t index = 0;
   for (const BlockRange& range : partition_.ranges_of(comm_.rank())) {
     for (std::int64_t b = range.first.value; b < range.end(); ++b) {
       views_[static_cast<std::size_t>(b)] = local.view(index++);
     }
   }
+  if (transfer_ == Transfer::none) return;
   for (const SinkTree& tree : plan_.sinks) {
     if (tree.parent >= 0) continue;  // forwarded when it arrives
     for (const int child : tree.children) {
@@ -89,9 +91,23 @@ void KvExchange::start(KvBlocks& local) {
   for (const Share& share : plan_.sends) {
     send(pieces_of(local, share.ranges), share.peer, kShareTag);
   }
+  while (transfer_ == Transfer::blocking && is_missing()) poll();
+}
+
+// Whether something that was asked for is not here.
+bool KvExchange::is_missing() const {
+  const auto missing = [](const Incoming& incoming) { return !incoming.arrived; };
+  return std::any_of(shares_.begin() + static_cast<std::ptrdiff_t>(released_),
+                     shares_.begin() + static_cast<std::ptrdiff_t>(requested_), missing) ||
+         std::any_of(sinks_.begin(), sinks_.end(), missing);
 }
 
 void KvExchange::request(Incoming& incoming) {
+  if (transfer_ == Transfer::none) {
+    incoming.arrived = news_ = true;
+    publish(incoming);
+    return;
+  }
   incoming.arrived = false;
   for (const Piece& piece : pieces_of(incoming)) {
     incoming.requests.receive(comm_, incoming.from, incoming.tag, piece.key);
@@ -146,9 +162,7 @@ void KvExchange::wait_for_arrival() {
 
 void KvExchange::finish() {
   release_above(-1);
-  while (released_ < shares_.size() ||
-         !std::all_of(sinks_.begin(), sinks_.end(),
-                      [](const Incoming& sink) { return sink.arrived; })) {
+  while (released_ < shares_.size() || is_missing()) {
     wait_for_arrival();
     release_above(-1);
   }

@@ -14,6 +14,13 @@
 
 namespace powerprefill {
 
+// How blocks travel. Everything but `overlapped` is there to measure what that hides.
+enum class Transfer {
+  overlapped,  // behind the computation
+  blocking,    // start() waits for what it has asked for
+  none,        // nothing is sent: blocks of other ranks are found at once, with any content
+};
+
 // Carries out an ExchangePlan, layer after layer.
 //
 // start() posts all sends and the first receives; poll() makes progress and is meant to be called
@@ -33,7 +40,7 @@ class KvExchange {
 
   // `plan` and `partition` must outlive the exchange.
   KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan, const Partition& partition,
-             const KvShape& shape);
+             const KvShape& shape, Transfer transfer = Transfer::overlapped);
 
   // Starts the exchange of a layer whose own blocks are in `local`, which must not change before
   // finish(). The exchange before must be finished.
@@ -83,10 +90,12 @@ class KvExchange {
   void send(const std::vector<Piece>& pieces, int to, int tag);
   void request(Incoming& incoming);
   void publish(const Incoming& incoming);
+  bool is_missing() const;
 
   const mpi::Communicator& comm_;
   const ExchangePlan& plan_;
   const Partition& partition_;
+  Transfer transfer_;
   std::vector<Incoming> shares_;  // in the order of use
   std::vector<Incoming> sinks_;
   std::vector<KvBlocks> slots_;  // share i is held in slot i % kSharesInFlight

@@ -4,9 +4,7 @@ Needs torch and transformers, and the checkpoints that record.py made:
 
     python3 tests/reference/patterns.py [--out FOLDER]
 
-Writes masks.npz and patterns.npz into FOLDER (tests/reference/recorded). The masks are written from
-the paper's definitions (Algorithm 1 and appendix D) as tensor expressions over a grid of query
-blocks i and key blocks j. Ends non-zero when a recording would be useless, like record.py.
+Writes masks.npz and patterns.npz into FOLDER (tests/reference/recorded). The masks are those of masks.py. Ends non-zero when a recording would be useless, like record.py.
 """
 
 import argparse
@@ -21,48 +19,15 @@ import transformers
 import cases
 import pattern_cases
 from checkpoints import expect, load_checkpoint
+from masks import attended_blocks, attended_tokens
 from plain import relative_error
 from record import MINIMUM_MARGIN, ids_of, keys_and_values, plain_model
 
 HERE = Path(__file__).resolve().parent
 
 
-def attended_blocks(spec, blocks):
-    """(blocks, blocks) of bool: does query block i (row) attend to key block j (column)?"""
-    i = torch.arange(blocks)[:, None]
-    j = torch.arange(blocks)[None, :]
-    d = i - j
-    name = spec["pattern"]
-    if name == "power":
-        mask = (j < spec["sink"]) | (d < spec["window"]) | ((d & (d - 1)) == 0)
-    elif name == "sliding":
-        mask = (d < spec["window"]) | (j < spec["sink"])
-    elif name == "stride":
-        mask = (d < spec["window"]) | (d % spec["stride"] == 0) | (j < spec["sink"])
-    elif name == "dilated":
-        mask = (d % 2 == 0) & (d < spec["window"])
-    elif name == "longnet":
-        x, o = i ^ j, i | j
-        mask = ((x < 8) | ((x < 16) & (o % 2 == 0)) | ((x < 32) & (o % 4 == 0)) |
-                ((x < 64) & (o % 8 == 0)) | ((x < 128) & (o % 16 == 0)))
-    elif name == "mask":
-        mask = torch.isin(d, torch.tensor(spec["distances"])) | (j < spec["sink"])
-    elif name == "full":
-        mask = torch.ones(blocks, blocks, dtype=torch.bool)
-    else:
-        raise ValueError(f"unknown pattern {name}")
-    return mask & (d >= 0)
-
-
-def attended_tokens(spec, tokens):
-    """(tokens, tokens) of bool; inside an attended pair of blocks a token sees no later ones."""
-    position = torch.arange(tokens)
-    block = position // pattern_cases.BLOCK
-    blocks = attended_blocks(spec, int(block[-1]) + 1)
-    return blocks[block[:, None], block[None, :]] & (position[None, :] <= position[:, None])
-
-
 def mask_tensor(allowed):
+    allowed = torch.from_numpy(allowed)
     values = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
     return values[None, None]
 
@@ -85,7 +50,8 @@ class MaskPerLayer:
 
     def forward(self, tokens, schedule):
         """Returns the last hidden states (tokens, E), logits (tokens, V) and the cache."""
-        self.masks = [mask_tensor(attended_tokens(spec, len(tokens))) for spec in schedule]
+        self.masks = [mask_tensor(attended_tokens(spec, len(tokens), pattern_cases.BLOCK))
+                      for spec in schedule]
         self.used = [0] * len(schedule)
         output = self.model.model(input_ids=ids_of(tokens), attention_mask=self.masks[0],
                                   use_cache=True)
@@ -110,7 +76,8 @@ def record_run(model, plain, name, schedule, tokens, forced):
                   key=key.numpy(), value=value.numpy(), hidden=hidden.numpy(),
                   logits=logits[-1].numpy(), steps=steps.numpy())
 
-    allowed = np.stack([attended_tokens(spec, len(every)).numpy() for spec in schedule])
+    allowed = np.stack([attended_tokens(spec, len(every), pattern_cases.BLOCK)
+                        for spec in schedule])
     check = plain.forward(every, allowed)
     errors = {part: relative_error(arrays[part], check[part][:, :n]) for part in ("key", "value")}
     errors["hidden"] = relative_error(arrays["hidden"], check["hidden"][:n])
@@ -157,7 +124,7 @@ def record_masks(path):
     arrays = dict(specs=np.array(json.dumps(pattern_cases.MASK_SPECS)))
     for index, spec in enumerate(pattern_cases.MASK_SPECS):
         for blocks in pattern_cases.MASK_BLOCKS:
-            mask = attended_blocks(spec, blocks).numpy()
+            mask = attended_blocks(spec, blocks)
             expect(bool(np.diag(mask).all()), f"{spec}: a block does not see itself")
             arrays[f"{index}.{blocks}"] = np.packbits(mask, axis=1)
     np.savez_compressed(path, **arrays)
