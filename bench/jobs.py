@@ -200,7 +200,8 @@ def overlap(bench):
         for length in map(int, a.lengths.split(",")):
             for attention in a.attention.split(","):
                 command = [*shlex.split(a.mpirun), "-np", str(ranks), str(bench.build / "bench/bench_overlap"),
-                           str(bench.model), str(length), attention, str(threads), str(a.runs)]
+                           str(bench.model), str(length), attention, str(threads), str(a.runs),
+                           str(bench.folder)]
                 if a.link:
                     command[1:1] = ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"]
                     limit = ("ip link set lo up; sysctl -qw net.ipv4.tcp_congestion_control=reno; tc qdisc replace "

@@ -1,85 +1,114 @@
-// How much of the exchange hides behind the computation: the layers of a prefill with the exchange
-// as it is, with one that waits for its blocks first, and with none (wrong results), in turns.
-// Usage: mpirun -np P bench_overlap MODEL TOKENS PATTERN THREADS [ROUNDS]; at least 2 ranks.
-#include <algorithm>
-#include <array>
+// What exchange and cache cost beside the computation: the layers of a prefill with the exchange as
+// it is, with one that waits for its blocks first, with none (wrong results), and with a cache file
+// that is created, written and committed; in turns.
+// Usage: mpirun -np P bench_overlap MODEL TOKENS PATTERN THREADS [ROUNDS [FOLDER FOR THE CACHE]]
 #include <cstdlib>
+#include <filesystem>
 
+#include "cache/writer.hpp"
+#include "engine/cache_identity.hpp"
 #include "engine/chunk.hpp"
+#include "engine/file_sink.hpp"
 #include "harness.hpp"
 #include "mpi/session.hpp"
 
 namespace powerprefill::bench {
 namespace {
 
-constexpr std::array<Transfer, 3> kTransfers = {Transfer::overlapped, Transfer::blocking,
-                                                Transfer::none};
-
 struct Run {
-  double seconds = 0;  // slowest rank
+  std::vector<double> seconds;  // slowest rank, by round
   std::int64_t bytes_received = 0;
   std::vector<float> logits;
+  double median() const { return bench::median(seconds); }
 };
 
-Run run_once(const mpi::Communicator& world, const LoadedModel& model, const Schedule& schedule,
-             std::span<const std::int32_t> tokens, Transfer transfer) {
-  ZoneSeconds zones{};
-  const KvShape kv = {schedule.block, model.config.kv_heads, model.config.head_dim,
-                      *dtype_from_name(name_of(model.compute))};
-  Chunk chunk({.world = world,
-               .model = model,
-               .schedule = schedule,
-               .kv_shape = kv,
-               .zigzag = takes_zigzag("auto", schedule),
-               .zones = zones,
-               .transfer = transfer},
-              tokens, 0, nullptr);
-  world.barrier();
-  const double begin = seconds_now();
-  chunk.run({.take = [](std::int64_t, const LocalRows&, KvBlocks&) {},
-             .wait = [](const KvBlocks&) {},
-             .goes_on = [](std::int64_t) { return true; }});
-  Run run;
-  run.seconds = world.max(seconds_now() - begin);
-  run.bytes_received = world.max(chunk.bytes_received());
-  run.logits = chunk.last().logits;
-  return run;
-}
-
-void run(const mpi::Communicator& world, const ModelOptions& options, std::int64_t count,
-         const std::string& pattern, int rounds) {
-  const LoadedModel model = load_model(world, options);
-  Schedule schedule;
-  schedule.layers.assign(static_cast<std::size_t>(model.config.layers), default_spec(pattern));
-  std::vector<std::int32_t> tokens(static_cast<std::size_t>(count));
-  std::mt19937 random(1);
-  for (std::int32_t& token : tokens) {
-    token =
-        static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(model.config.vocabulary));
-  }
-  std::map<Transfer, std::vector<double>> seconds;
-  std::map<Transfer, Run> last;
-  for (int round = 0; round < rounds; ++round) {
-    for (const Transfer transfer : kTransfers) {
-      last[transfer] = run_once(world, model, schedule, tokens, transfer);
-      seconds[transfer].push_back(last[transfer].seconds);
+class Layers {
+ public:
+  Layers(const mpi::Communicator& world, const ModelOptions& options, std::int64_t count,
+         const std::string& pattern)
+      : world_(world), model_(load_model(world, options)) {
+    schedule_.layers.assign(static_cast<std::size_t>(model_.config.layers), default_spec(pattern));
+    kv_ = {schedule_.block, model_.config.kv_heads, model_.config.head_dim,
+           *dtype_from_name(name_of(model_.compute))};
+    std::mt19937 random(1);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::uint64_t id = random() % static_cast<std::uint64_t>(model_.config.vocabulary);
+      tokens_.push_back(static_cast<std::int32_t>(id));
     }
   }
-  require(last[Transfer::overlapped].logits == last[Transfer::blocking].logits,
-          "the logits are others when the blocks are waited for first");
-  require(last[Transfer::overlapped].logits != last[Transfer::none].logits,
-          "the logits are the same without an exchange");
+
+  // Into a cache file at `path`, if there is one.
+  void run(Transfer transfer, const std::filesystem::path& path, Run& run) const {
+    ZoneSeconds zones{};
+    Chunk chunk({.world = world_,
+                 .model = model_,
+                 .schedule = schedule_,
+                 .kv_shape = kv_,
+                 .zigzag = takes_zigzag("auto", schedule_),
+                 .zones = zones,
+                 .transfer = transfer},
+                tokens_, 0, nullptr);
+    const auto count = static_cast<std::int64_t>(tokens_.size());
+    const auto goes_on = [](std::int64_t) { return true; };
+    world_.barrier();
+    const double begin = seconds_now();
+    if (path.empty()) {
+      chunk.run({.take = [](std::int64_t, const LocalRows&, KvBlocks&) {},
+                 .wait = [](const KvBlocks&) {},
+                 .goes_on = goes_on});
+      run.logits = chunk.last().logits;
+    } else {
+      CacheHeader header = header_for(model_, schedule_, kv_.dtype);
+      header.capacity = (count + kv_.block - 1) / kv_.block * kv_.block;
+      CacheWriter writer = CacheWriter::create(world_, path, header, true);
+      FileSink(writer).run(chunk, goes_on);
+      const Chunk::Last last = chunk.last();
+      writer.commit(count, tokens_, last.logits, last.hidden);
+      run.logits = last.logits;
+    }
+    run.seconds.push_back(world_.max(seconds_now() - begin));
+    run.bytes_received = world_.max(chunk.bytes_received());
+  }
+
+ private:
+  const mpi::Communicator& world_;
+  LoadedModel model_;
+  Schedule schedule_;
+  KvShape kv_{};
+  std::vector<std::int32_t> tokens_;
+};
+
+void run(const mpi::Communicator& world, const Layers& layers, const std::string& name, int rounds,
+         const std::filesystem::path& folder) {
+  Run overlapped;
+  Run blocking;
+  Run none;
+  Run cached;
+  const std::filesystem::path cache = folder.empty() ? folder : folder / "bench.h5";
+  for (int round = 0; round < rounds; ++round) {
+    layers.run(Transfer::overlapped, {}, overlapped);
+    if (!cache.empty()) layers.run(Transfer::overlapped, cache, cached);
+    if (world.size() == 1) continue;
+    layers.run(Transfer::blocking, {}, blocking);
+    layers.run(Transfer::none, {}, none);
+  }
   if (!world.is_root()) return;
-  const double none = median(seconds[Transfer::none]);
-  const double waiting = median(seconds[Transfer::blocking]) - none;
-  const double left = median(seconds[Transfer::overlapped]) - none;
-  const std::string name = fmt::format("{} {} tokens {} ranks", pattern, count, world.size());
-  csv("overlap", name, "without exchange", none, "s");
-  csv("overlap", name, "blocking exchange adds", waiting, "s");
-  csv("overlap", name, "overlapped exchange adds", left, "s");
-  csv("overlap", name, "received by a rank",
-      static_cast<double>(last[Transfer::overlapped].bytes_received), "bytes");
-  csv("overlap", name, "hidden", 1 - left / waiting, "ratio");
+  csv("overlap", name, "without cache", overlapped.median(), "s");
+  if (!cache.empty()) {
+    require(cached.logits == overlapped.logits, "a cache changes the logits");
+    csv("overlap", name, "cache adds", cached.median() / overlapped.median() - 1, "ratio");
+    std::filesystem::remove(cache);
+  }
+  if (world.size() == 1) return;
+  require(overlapped.logits == blocking.logits, "waiting for the blocks changes the logits");
+  require(overlapped.logits != none.logits, "an exchange does not change the logits");
+  const double waiting = blocking.median() - none.median();
+  const double left = overlapped.median() - none.median();
+  csv("overlap", name, "blocking exchange adds", waiting / none.median(), "ratio");
+  csv("overlap", name, "overlapped exchange adds", left / none.median(), "ratio");
+  csv("overlap", name, "exchange hidden", 1 - left / waiting, "ratio");
+  csv("overlap", name, "received by a rank", static_cast<double>(overlapped.bytes_received),
+      "bytes");
 }
 
 }  // namespace
@@ -88,14 +117,16 @@ void run(const mpi::Communicator& world, const ModelOptions& options, std::int64
 int main(int argc, char** argv) {
   using namespace powerprefill;
   if (argc < 5) {
-    fmt::print(stderr, "usage: mpirun -np P {} MODEL TOKENS PATTERN THREADS [ROUNDS]\n", argv[0]);
+    fmt::print(stderr, "usage: {} MODEL TOKENS PATTERN THREADS [ROUNDS [FOLDER]]\n", argv[0]);
     return 2;
   }
   mpi::Session session;
   ModelOptions options;
   options.folder = argv[1];
   options.threads = std::atoi(argv[4]);
-  bench::run(session.world(), options, std::atoll(argv[2]), argv[3],
-             argc > 5 ? std::atoi(argv[5]) : 3);
+  const bench::Layers layers(session.world(), options, std::atoll(argv[2]), argv[3]);
+  bench::run(session.world(), layers,
+             fmt::format("{} {} tokens {}x{}", argv[3], argv[2], session.world().size(), argv[4]),
+             argc > 5 ? std::atoi(argv[5]) : 3, argc > 6 ? argv[6] : "");
   return 0;
 }

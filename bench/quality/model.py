@@ -27,7 +27,7 @@ class Shape:
 
 
 def rms_norm(x, weight, epsilon):
-    wide = x.float()
+    wide = widened(x)
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(x.dtype) * weight.to(x.dtype)
 
 
@@ -35,14 +35,19 @@ def rotary(shape, positions):
     """(cosines, sines) of (T, D / 2) for the positions (T)."""
     frequencies = shape.theta ** (-torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim)
     angles = positions.double()[:, None] * frequencies.to(positions.device)
-    return angles.cos().float(), angles.sin().float()
+    return angles.cos(), angles.sin()
+
+
+def widened(x):
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def turn(x, rope):
     """RoPE over halves, as transformers has it; x (..., T, D)."""
-    cosine, sine = (part.to(x.dtype) for part in rope)
-    first, second = x.chunk(2, -1)
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), -1)
+    wide = widened(x)
+    cosine, sine = (part.to(wide.dtype) for part in rope)
+    first, second = wide.chunk(2, -1)
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), -1).to(x.dtype)
 
 
 class Layer(nn.Module):
@@ -87,8 +92,6 @@ class Model(nn.Module):
     def forward(self, ids, rope, attend, mask):
         """Final hidden states (B, T, E) of ids (B, T)."""
         x = F.embedding(ids, self.embedding)
-        if torch.is_autocast_enabled():
-            x = x.to(torch.bfloat16)
         for layer in self.layers:
             x = layer(x, rope, attend, mask)
         return rms_norm(x, self.norm, self.shape.epsilon)
@@ -101,7 +104,7 @@ def dense_attention(q, k, v, allowed):
     """Attention under a mask (T, T) of bool."""
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-    scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+    scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
     return scores.masked_fill(~allowed, float("-inf")).softmax(-1).to(v.dtype) @ v
 
 

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Compares powerprefill with PyTorch on a trained model: hidden states, logits, and answers.
+
+    bench/quality/compare.py --model FOLDER [--tokens 2048] [--prompts 8] [--ranks 4]
+
+PyTorch computes dense attention under the pattern's mask, in float64 by default, with the f32 weights
+that the checkpoint gives; powerprefill runs in f32, and the norm of the difference must be at most
+1e-5 of the norm. With --compute bf16 only the answers are compared: a difference is accepted where
+PyTorch's two best logits are nearer than --tie, and printed. Ends non-zero on failure."""
+
+import argparse
+import json
+import random
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+import task
+from evaluate import best_tokens
+from model import dense_attention, load, rotary
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "reference"))
+from masks import attended_tokens  # noqa: E402
+
+TOLERANCE = 1e-5
+
+
+@torch.no_grad()
+def forward(model, ids, spec):
+    """Final hidden states (T, E) and logits (T, V)."""
+    allowed = torch.from_numpy(attended_tokens(spec, len(ids), spec["block"]))
+    rope = rotary(model.shape, torch.arange(len(ids)))
+    hidden = model(torch.tensor(ids)[None], rope, dense_attention, allowed)[0]
+    return hidden, model.logits(hidden)
+
+
+def relative(value, reference):
+    return float(np.linalg.norm(value - reference) / np.linalg.norm(reference))
+
+
+def ours(options, ids, folder):
+    """Hidden states of all tokens and the logits after the last, from the cache file."""
+    tokens, cache = folder / "tokens.txt", folder / "kv.h5"
+    tokens.write_text(" ".join(map(str, ids)))
+    launcher = [*shlex.split(options.mpirun), "-np", str(options.ranks)] if options.ranks else []
+    subprocess.run([*launcher, options.binary, "prefill", "--model", options.model, "--tokens", tokens, "--out",
+                    cache, "--force", "--save-hidden", "--compute", "f32", "--quiet"], check=True)
+    with h5py.File(cache) as file:
+        commits = np.ascontiguousarray(file["commit"][:, :64]).view("<u8")
+        newest = commits[np.argmax(commits[:, 2])]
+        return file["hidden_all"][:int(newest[3])], file["logits"][int(newest[2]) % 2]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--tokens", type=int, default=2048, help="of a prompt, at most")
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--compute", default="f32", choices=["f32", "bf16"])
+    parser.add_argument("--tie", type=float, default=0.1, help="bf16: logits that are as good as equal")
+    parser.add_argument("--ranks", type=int, default=0, help="under mpirun; 0: without it")
+    parser.add_argument("--threads", type=int, default=0, help="a rank; 0: powerprefill's choice")
+    parser.add_argument("--binary", default="build/powerprefill")
+    parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
+    options = parser.parse_args()
+    config = json.loads((options.model / "config.json").read_text())
+    vocabulary = task.Vocabulary()
+    filler = task.Filler(vocabulary, 20000, seed=7)
+    draw = random.Random(7)
+    prompts = [task.make_prompt(vocabulary, filler, draw, "passkey", options.tokens, [draw.random()])
+               for _ in range(options.prompts)]
+    model = load(options.model).double()
+    best = best_tokens(options, options.model, prompts)
+    failed = ties = 0
+    for index, (prompt, found) in enumerate(zip(prompts, best)):
+        hidden, logits = forward(model, prompt.ids, config["power_attention"])
+        if options.compute == "f32":
+            with tempfile.TemporaryDirectory(prefix="powerprefill-compare-") as folder:
+                our_hidden, our_logits = ours(options, prompt.ids, Path(folder))
+            errors = relative(our_hidden, hidden.numpy()), relative(our_logits, logits[-1].numpy())
+            print(f"prompt {index}, {len(prompt.ids)} tokens: hidden states {errors[0]:.1e}, logits {errors[1]:.1e}")
+            failed += max(errors) > TOLERANCE
+        for place in range(len(prompt.ids) - prompt.answer, len(prompt.ids)):
+            two = logits[place - 1].topk(2)
+            if found[place - 1] == int(two.indices[0]):
+                continue
+            margin = float(two.values[0] - logits[place - 1, found[place - 1]])
+            tie = options.compute == "bf16" and margin < options.tie
+            print(f"prompt {index}, token {place}: {found[place - 1]} instead of {int(two.indices[0])}, "
+                  f"{margin:.3f} below it: {'a tie' if tie else 'WRONG'}")
+            ties, failed = ties + tie, failed + (not tie)
+    print(f"{len(prompts)} prompts, {ties} ties, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
