@@ -165,6 +165,7 @@ class Trainer:
         self.auxiliary = torch.nn.Linear(shape.hidden, SLOTS * task.DIGITS * 10).to(options.device)
         self.attention = TiledAttention(options, options.device) if self.cuda else DenseAttention(options)
         if self.cuda:
+            torch._dynamo.config.recompile_limit = 64  # layers share code
             for layer in self.model.layers:
                 layer.compile(dynamic=False)
         print(describe(shape), f"parameters {sum(p.numel() for p in self.model.parameters())}", flush=True)

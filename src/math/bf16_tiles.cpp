@@ -39,6 +39,21 @@ TARGET_AVX512 inline __m512 exponential(__m512 x) {
   return _mm512_scalef_ps(p, n);
 }
 
+// 2^x for x <= 0, relative error 8e-5: a probability is rounded to bf16, which costs up to 2e-3. At
+// most 2^-126 for all x below -126.
+TARGET_AVX512 inline __m512 power_of_two(__m512 x) {
+  const __m512 magic = _mm512_set1_ps(12582912.0F);  // 1.5 2^23: sums have an integer's bits
+  x = _mm512_max_ps(x, _mm512_set1_ps(-126.0F));
+  const __m512 shifted = _mm512_add_ps(x, magic);
+  const __m512 r = _mm512_sub_ps(x, _mm512_sub_ps(shifted, magic));  // in [-1/2, 1/2]
+  __m512 p = _mm512_set1_ps(0.0551716704F);  // minimax for the relative error
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.242611143F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.693260987F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.999928072F));
+  const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent));
+}
+
 TARGET_AVX512 inline __mmask16 lanes_below(std::int64_t count, std::int64_t at) {
   const std::int64_t left = count - at;
   return left >= kLanes ? __mmask16{0xFFFF}
@@ -46,17 +61,25 @@ TARGET_AVX512 inline __mmask16 lanes_below(std::int64_t count, std::int64_t at) 
                         : static_cast<__mmask16>((1U << left) - 1);
 }
 
+// The largest of `count` scores.
+TARGET_AVX512 inline float largest_of(const float* scores, std::int64_t count) {
+  const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  __m512 even = lowest;
+  __m512 odd = lowest;
+  std::int64_t k = 0;
+  for (; k + 2 * kLanes <= count; k += 2 * kLanes) {
+    even = _mm512_max_ps(even, _mm512_loadu_ps(scores + k));
+    odd = _mm512_max_ps(odd, _mm512_loadu_ps(scores + k + kLanes));
+  }
+  for (; k < count; k += kLanes) {
+    even = _mm512_max_ps(even, _mm512_mask_loadu_ps(lowest, lanes_below(count, k), scores + k));
+  }
+  return _mm512_reduce_max_ps(_mm512_max_ps(even, odd));
+}
+
 // The row's new maximum; sum and out so far shrink to it.
 TARGET_AVX512 inline float raise_maximum(const Bf16Tile& t, std::int64_t row) {
-  const float* scores = t.scores + row * t.keys;
-  const std::int64_t visible = t.visible[row];
-  const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-  __m512 largest = lowest;
-  for (std::int64_t k = 0; k < visible; k += kLanes) {
-    largest =
-        _mm512_max_ps(largest, _mm512_mask_loadu_ps(lowest, lanes_below(visible, k), scores + k));
-  }
-  const float found = _mm512_reduce_max_ps(largest) * t.scale;
+  const float found = largest_of(t.scores + row * t.keys, t.visible[row]) * t.scale;
   if (!(found > t.maximum[row])) return t.maximum[row];
   const float shrink = t.maximum[row] == -std::numeric_limits<float>::infinity()
                            ? 0.0F
@@ -70,7 +93,16 @@ TARGET_AVX512 inline float raise_maximum(const Bf16Tile& t, std::int64_t row) {
   return found;
 }
 
+// Rounds 32 probabilities to `to`; their sum, lane by lane.
+TARGET_AVX512 inline __m512 keep(__m512 low, __m512 high, std::uint16_t* to) {
+  const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
+  std::memcpy(to, &rounded, sizeof rounded);
+  return _mm512_add_ps(low, high);
+}
+
 TARGET_AVX512 void softmax(const Bf16Tile& t) {
+  constexpr float log2_e = 1.44269504F;
+  const __m512 scale = _mm512_set1_ps(t.scale * log2_e);
   for (std::int64_t row = 0; row < kRows; ++row) {
     const float* scores = t.scores + row * t.keys;
     std::uint16_t* probabilities = t.probabilities + row * t.keys;
@@ -79,15 +111,18 @@ TARGET_AVX512 void softmax(const Bf16Tile& t) {
       std::memset(probabilities, 0, static_cast<std::size_t>(t.used_keys) * 2);
       continue;
     }
-    const __m512 maximum = _mm512_set1_ps(raise_maximum(t, row));
-    const __m512 scale = _mm512_set1_ps(t.scale);
+    const __m512 maximum = _mm512_set1_ps(raise_maximum(t, row) * log2_e);
     __m512 sum = _mm512_setzero_ps();
-    for (std::int64_t k = 0; k < t.used_keys; k += kLanes) {
-      const __m512 x = _mm512_fmsub_ps(_mm512_loadu_ps(scores + k), scale, maximum);
-      const __m512 p = _mm512_maskz_mov_ps(lanes_below(visible, k), exponential(x));
-      sum = _mm512_add_ps(sum, p);
-      const __m256bh rounded = _mm512_cvtneps_pbh(p);
-      std::memcpy(probabilities + k, &rounded, sizeof rounded);
+    for (std::int64_t k = 0; k < t.used_keys; k += 2 * kLanes) {
+      const __m512 first = _mm512_fmsub_ps(_mm512_loadu_ps(scores + k), scale, maximum);
+      const __m512 second = _mm512_fmsub_ps(_mm512_loadu_ps(scores + k + kLanes), scale, maximum);
+      __m512 low = power_of_two(first);
+      __m512 high = power_of_two(second);
+      if (k + 2 * kLanes > visible) {
+        low = _mm512_maskz_mov_ps(lanes_below(visible, k), low);
+        high = _mm512_maskz_mov_ps(lanes_below(visible, k + kLanes), high);
+      }
+      sum = _mm512_add_ps(sum, keep(low, high, probabilities + k));
     }
     t.sum[row] += _mm512_reduce_add_ps(sum);
   }
