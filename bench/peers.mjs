@@ -9,8 +9,14 @@ const packages = path.join(path.resolve(process.argv[2]), "node_modules");
 const entry = path.join(packages, "node-llama-cpp", "dist", "index.js");
 const {getLlama} = await import(pathToFileURL(entry));
 
+// Where the weights are tells whether they were packed for the CPU (CPU_REPACK, AMX).
+function logger(level, message) {
+  if (["error", "fatal"].includes(level) || message.includes("model buffer size"))
+    console.error(message.trim());
+}
+
 const llama = await getLlama({gpu: false, build: "never", skipDownload: true, progressLogs: false,
-  logLevel: "error", maxThreads: 0});
+  logLevel: "info", logger, maxThreads: 0});
 const models = new Map();
 
 async function modelOf(file) {

@@ -161,7 +161,7 @@ def main():
     packages = pathlib.Path(bench.a.llama) if bench.a.llama else install(bench.folder / "llama")
     llama = Llama(bench.a.node, packages, models)
     about = llama.ask("about")
-    print("llama.cpp {release} (node-llama-cpp {version}), {variants}: {features}".format(**about),
+    print("llama.cpp {release} (node-llama-cpp {version}), {variants[0]}: {features}".format(**about),
           file=sys.stderr)
     check(bench, llama, ranks, threads)
     for length in map(int, bench.a.lengths.split(",")):
