@@ -114,7 +114,7 @@ def encode(values, dtype):
 
 
 def write_safetensors(path, tensors, dtype):
-    header, data = {}, b""
+    header, data = {}, bytearray()
     for name, values in tensors.items():
         encoded = encode(values, dtype)
         header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(values.shape),
