@@ -3,10 +3,10 @@
 //
 // The queries of the H/G heads that share a key/value head are stacked: row h B + t of the stack is
 // head h of the group, token t of the block. Key blocks are merged in descending order; within a
-// block larger than kKeyTile, key tiles descend too. Every GEMM has a shape that depends on B, H/G
-// and D alone, so the bits of a row do not depend on which rank or thread computes it, nor on how
-// many rows or keys are present. Source: FlashAttention's recurrence (arXiv 2205.14135),
-// Algorithm 1.
+// block larger than kKeyTile, key tiles descend too. A tile of keys and values is packed once and
+// used by all rows of the stack, kQueryTile at a time, so that scores stay in the first cache. The
+// bits of a row depend on what it sees alone (see packed_product.hpp). Source: FlashAttention's
+// recurrence (arXiv 2205.14135), Algorithm 1.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@
 
 namespace powerprefill {
 
-inline constexpr std::int64_t kQueryTile = 256;     // rows of the stack in one product
+inline constexpr std::int64_t kQueryTile = 48;       // rows of the stack in one product
 inline constexpr std::int64_t kKeyTile = 256;       // keys in one product
 inline constexpr std::int64_t kLargestHead = 1024;  // D at most
 
@@ -41,12 +41,13 @@ struct AttentionState {
 class AttentionScratch {
  public:
   explicit AttentionScratch(const AttentionShape& shape);
-  float* scores() { return scores_.data(); }
+  std::int64_t bytes() const {
+    return static_cast<std::int64_t>(scores.bytes() + key.bytes() + value.bytes());
+  }
 
-  std::int64_t bytes() const { return static_cast<std::int64_t>(scores_.bytes()); }
-
- private:
-  AlignedBuffer<float> scores_;  // (kQueryTile, kKeyTile)
+  AlignedBuffer<float> scores;  // (kQueryTile, keys of a tile)
+  AlignedBuffer<float> key;     // (D, keys of a tile), packed
+  AlignedBuffer<float> value;   // (keys of a tile, D), packed
 };
 
 // Merges one key block into the state, with f32 products; bf16 that is emulated rounds the

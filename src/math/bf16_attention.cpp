@@ -12,7 +12,7 @@
 namespace powerprefill {
 
 Bf16Scratch::Bf16Scratch(const AttentionShape& shape) {
-  const std::int64_t keys = std::min(kKeyTile, round_up(shape.block, kBf16Rows));
+  const std::int64_t keys = std::min(kBf16KeyTile, round_up(shape.block, kBf16Rows));
   const std::int64_t columns = round_up(shape.head_dim, kBf16Columns);
   key = AlignedBuffer<std::uint16_t>(keys * columns);
   value = AlignedBuffer<std::uint16_t>(keys * columns);
@@ -74,10 +74,10 @@ void merge_key_block_bf16(Bf16Isa isa, const AttentionShape& shape, const Bf16St
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   const Bf16Kernels& kernels = bf16_kernels(isa);
   kernels.begin();
-  for (std::int64_t tile = ceil_div(shape.block, kKeyTile) - 1; tile >= 0; --tile) {
-    const std::int64_t first_key = tile * kKeyTile;
+  for (std::int64_t tile = ceil_div(shape.block, kBf16KeyTile) - 1; tile >= 0; --tile) {
+    const std::int64_t first_key = tile * kBf16KeyTile;
     if (first_key >= keys_present) continue;
-    const std::int64_t keys = std::min(kKeyTile, round_up(shape.block - first_key, kBf16Rows));
+    const std::int64_t keys = std::min(kBf16KeyTile, round_up(shape.block - first_key, kBf16Rows));
     const std::int64_t present = std::min(keys, keys_present - first_key);
     pack(rows, first_key, present, keys, shape.head_dim, scratch);
     for (std::int64_t row = 0; row < shape.rows(); row += kBf16Rows) {

@@ -17,6 +17,7 @@ namespace powerprefill {
 // Rows and columns of the stacks in memory: zero-padded to what the kernels take at once.
 inline constexpr std::int64_t kBf16Rows = 32;
 inline constexpr std::int64_t kBf16Columns = 32;
+inline constexpr std::int64_t kBf16KeyTile = 256;  // keys in one product
 
 // Thread-local working memory.
 class Bf16Scratch {

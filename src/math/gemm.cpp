@@ -13,13 +13,6 @@ void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, Matrix
               checked_cast<int>(b.ld), beta, c.data, checked_cast<int>(c.ld));
 }
 
-void gemm_nn(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView a, MatrixView b, float beta,
-             MatrixSpan c) {
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, checked_cast<int>(m), checked_cast<int>(n),
-              checked_cast<int>(k), 1.0F, a.data, checked_cast<int>(a.ld), b.data,
-              checked_cast<int>(b.ld), beta, c.data, checked_cast<int>(c.ld));
-}
-
 void use_one_blas_thread() {
   openblas_set_num_threads(1);
 }

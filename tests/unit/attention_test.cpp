@@ -48,8 +48,8 @@ struct Stack {
 };
 
 void fill_with_nan(AttentionScratch& scratch) {
-  for (std::size_t i = 0; i < static_cast<std::size_t>(scratch.bytes()) / sizeof(float); ++i) {
-    scratch.scores()[i] = std::numeric_limits<float>::quiet_NaN();
+  for (AlignedBuffer<float>* buffer : {&scratch.scores, &scratch.key, &scratch.value}) {
+    std::fill_n(buffer->data(), buffer->size(), std::numeric_limits<float>::quiet_NaN());
   }
 }
 
