@@ -2,6 +2,7 @@
 // it is, with one that waits for its blocks first, with none (wrong results), and with a cache file
 // that is created, written and committed; in turns.
 // Usage: mpirun -np P bench_overlap MODEL TOKENS PATTERN THREADS [ROUNDS [FOLDER FOR THE CACHE]]
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -19,7 +20,8 @@ struct Run {
   std::vector<double> seconds;  // slowest rank, by round
   std::int64_t bytes_received = 0;
   std::vector<float> logits;
-  double median() const { return bench::median(seconds); }
+  // What others do on the machine only adds.
+  double lowest() const { return *std::min_element(seconds.begin(), seconds.end()); }
 };
 
 class Layers {
@@ -93,19 +95,19 @@ void run(const mpi::Communicator& world, const Layers& layers, const std::string
     layers.run(Transfer::none, {}, none);
   }
   if (!world.is_root()) return;
-  csv("overlap", name, "without cache", overlapped.median(), "s");
+  csv("overlap", name, "without cache", overlapped.lowest(), "s");
   if (!cache.empty()) {
     require(cached.logits == overlapped.logits, "a cache changes the logits");
-    csv("overlap", name, "cache adds", cached.median() / overlapped.median() - 1, "ratio");
+    csv("overlap", name, "cache adds", cached.lowest() / overlapped.lowest() - 1, "ratio");
     std::filesystem::remove(cache);
   }
   if (world.size() == 1) return;
   require(overlapped.logits == blocking.logits, "waiting for the blocks changes the logits");
   require(overlapped.logits != none.logits, "an exchange does not change the logits");
-  const double waiting = blocking.median() - none.median();
-  const double left = overlapped.median() - none.median();
-  csv("overlap", name, "blocking exchange adds", waiting / none.median(), "ratio");
-  csv("overlap", name, "overlapped exchange adds", left / none.median(), "ratio");
+  const double waiting = blocking.lowest() - none.lowest();
+  const double left = overlapped.lowest() - none.lowest();
+  csv("overlap", name, "blocking exchange adds", waiting / none.lowest(), "ratio");
+  csv("overlap", name, "overlapped exchange adds", left / none.lowest(), "ratio");
   csv("overlap", name, "exchange hidden", 1 - left / waiting, "ratio");
   csv("overlap", name, "received by a rank", static_cast<double>(overlapped.bytes_received),
       "bytes");
