@@ -2,8 +2,8 @@
 //
 // A packed matrix (depth, columns) is cut into panels of some columns, as many as suit the CPU, at
 // most kLargestPanel; each panel is (depth, panel) row-major, zero-padded. All calls run on the
-// calling thread alone. An element of a product is one chain of fused multiply-adds in the order of
-// depth, so that its bits depend on its row and column alone.
+// calling thread alone. An element of a product is one chain of multiply-adds (fused where the CPU
+// has that) in the order of depth, so that its bits depend on its row and column alone.
 #pragma once
 
 #include <cstdint>
