@@ -1,0 +1,80 @@
+// The kernels of every instruction set that this CPU has, down to plain code, compute the same.
+#include <gtest/gtest.h>
+#include <hwy/targets.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "math/attention.hpp"
+#include "math/row_ops.hpp"
+
+namespace powerprefill {
+namespace {
+
+// From now on the kernels of the instruction sets that are not in `disabled` are taken.
+void disable(std::int64_t disabled) {
+  hwy::DisableTargets(disabled);
+  hwy::GetChosenTarget().DeInit();  // found anew by the next call
+}
+
+std::vector<float> random_values(std::int64_t count, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& v : values) v = normal(random);
+  return values;
+}
+
+// Results of two merges, the diagonal first, divided by their sums.
+std::vector<float> attend(const AttentionShape& shape) {
+  const auto rows = static_cast<std::size_t>(shape.rows());
+  const std::int64_t d = shape.head_dim;
+  const std::vector<float> query = random_values(shape.rows() * d, 1);
+  std::vector<float> maximum(rows, -std::numeric_limits<float>::infinity());
+  std::vector<float> sum(rows, 0.0F);
+  std::vector<float> out(query.size(), 0.0F);
+  AttentionScratch scratch(shape);
+  for (const bool diagonal : {true, false}) {
+    const std::vector<float> key = random_values(shape.block * d, diagonal ? 2 : 3);
+    const std::vector<float> value = random_values(shape.block * d, diagonal ? 4 : 5);
+    merge_key_block(shape, {query.data(), maximum.data(), sum.data(), out.data()}, {key.data(), d},
+                    {value.data(), d}, shape.block, diagonal, scratch);
+  }
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] /= sum[i / static_cast<std::size_t>(d)];
+  return out;
+}
+
+TEST(SimdTargets, AttentionAgrees) {
+  const std::vector<AttentionShape> shapes = {{3, 40, 20}, {2, 300, 64}, {1, 16, 128}};
+  std::vector<std::vector<float>> best;
+  for (const AttentionShape& shape : shapes) best.push_back(attend(shape));
+  const std::int64_t supported = hwy::SupportedTargets();
+  std::set<std::string> seen;
+  std::int64_t disabled = 0;
+  // Lower bits are better instruction sets; the last one cannot be disabled.
+  for (std::int64_t bit = 1; bit != 0 && bit <= supported && bit < (std::int64_t{1} << 61);
+       bit *= 2) {
+    if ((supported & bit) == 0) continue;
+    disabled |= bit;
+    disable(disabled);
+    if (!seen.insert(simd_target()).second) continue;
+    for (std::size_t s = 0; s < shapes.size(); ++s) {
+      const std::vector<float> found = attend(shapes[s]);
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        ASSERT_NEAR(found[i], best[s][i], 5e-6F) << simd_target();
+      }
+    }
+  }
+  disable(0);
+#if defined(__x86_64__)
+  EXPECT_GE(seen.size(), 2U);  // SSE4 and plain code at least, where the CPU has AVX2
+#endif
+}
+
+}  // namespace
+}  // namespace powerprefill
