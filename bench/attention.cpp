@@ -1,13 +1,14 @@
-// The attention kernels alone, on one thread, beside the rate of sgemm (the limit of f32): one query block
-// merges its own block and 10 others, as under the power pattern.
-// Usage: bench_attention [SECONDS PER CASE AND ROUND]
+// The attention kernels alone, on one thread, beside the rate of sgemm (the limit of f32): one
+// query block merges its own block and 10 others, as under the power pattern. Usage:
+// bench_attention [SECONDS PER CASE AND ROUND]
+#include "math/attention.hpp"
+
 #include <cmath>
 #include <cstring>
 
 #include "base/aligned_buffer.hpp"
 #include "base/checked.hpp"
 #include "harness.hpp"
-#include "math/attention.hpp"
 #include "math/bf16_attention.hpp"
 #include "math/gemm.hpp"
 #include "math/row_ops.hpp"
@@ -81,8 +82,9 @@ struct Problem {
     const std::int64_t tokens = kBlocks * kBlock;
     std::vector<float> queries(static_cast<std::size_t>(tokens * d));
     std::copy_n(query.begin(), kBlock * d, queries.end() - kBlock * d);
-    const ReferenceResult right = attention_reference({tokens, 1, 1, d, kBlock}, queries, key, value,
-                                                      [](std::int64_t, std::int64_t) { return true; });
+    const ReferenceResult right =
+        attention_reference({tokens, 1, 1, d, kBlock}, queries, key, value,
+                            [](std::int64_t, std::int64_t) { return true; });
     double difference = 0;
     for (std::int64_t t = 0; t < kBlock; ++t) {
       for (std::int64_t i = 0; i < d; ++i) {
@@ -111,13 +113,12 @@ void run(double seconds) {
   std::vector<float> c(a.size());
   for (const auto& [group, d] : {std::pair<std::int64_t, std::int64_t>{7, 64}, {4, 128}}) {
     Problem p(group, d);
-    std::vector<Candidate> candidates = {
-        {"sgemm", 2.0 * large * large * large, 0,
-         [&] {
-           gemm_nt(large, large, large, 1.0F, {a.data(), large}, {a.data(), large}, 0.0F,
-                   {c.data(), large});
-         }},
-        {"f32", p.flops(), 0, [&] { p.run_f32(); }}};
+    std::vector<Candidate> candidates = {{"sgemm", 2.0 * large * large * large, 0,
+                                          [&] {
+                                            gemm_nt(large, large, large, {a.data(), large},
+                                                    {a.data(), large}, 0.0F, {c.data(), large});
+                                          }},
+                                         {"f32", p.flops(), 0, [&] { p.run_f32(); }}};
     p.run_f32();
     p.validate(p.out.data(), d, 1e-6, "f32 attention");
     const auto add = [&](const char* name, Bf16Isa isa) {

@@ -1,13 +1,14 @@
 // Rates of the matrix products that prefill is made of, on one thread: sgemm on large matrices (the
 // measured limit), sgemm in the tiles of the linear layers, and the packed bf16 product.
 // Usage: bench_gemm [SECONDS PER CASE AND ROUND]
+#include "math/gemm.hpp"
+
 #include <cmath>
 
 #include "base/aligned_buffer.hpp"
 #include "harness.hpp"
 #include "math/bf16_matmul.hpp"
 #include "math/compute.hpp"
-#include "math/gemm.hpp"
 #include "math/linear.hpp"
 #include "math/row_ops.hpp"
 
@@ -22,7 +23,8 @@ void validate(const std::vector<float>& x, const std::vector<float>& w, const fl
       sum += double{x[static_cast<std::size_t>(i)]} *
              double{w[static_cast<std::size_t>(o * inputs + i)]};
     }
-    require(std::abs(sum - double{y[o]}) < tolerance * std::sqrt(static_cast<double>(inputs)), what);
+    require(std::abs(sum - double{y[o]}) < tolerance * std::sqrt(static_cast<double>(inputs)),
+            what);
   }
 }
 
@@ -42,8 +44,8 @@ void run(double seconds) {
   const std::vector<float> b = random_values(large * large, 2);
   std::vector<float> c(a.size());
   candidates.push_back({"sgemm 1024^3", 2.0 * large * large * large, 0, [&] {
-                          gemm_nt(large, large, large, 1.0F, {a.data(), large}, {b.data(), large},
-                                  0.0F, {c.data(), large});
+                          gemm_nt(large, large, large, {a.data(), large}, {b.data(), large}, 0.0F,
+                                  {c.data(), large});
                         }});
   struct Data {
     std::vector<float> x, w, y, dense;
@@ -61,7 +63,7 @@ void run(double seconds) {
     d.y.resize(static_cast<std::size_t>(kTileTokens * outputs));
     const double flops = 2.0 * static_cast<double>(kTileTokens * inputs * outputs);
     candidates.push_back({fmt::format("f32 tile {}", name), flops, 0, [&d, inputs, outputs] {
-                            gemm_nt(kTileTokens, outputs, inputs, 1.0F, {d.x.data(), inputs},
+                            gemm_nt(kTileTokens, outputs, inputs, {d.x.data(), inputs},
                                     {d.w.data(), inputs}, 0.0F, {d.y.data(), outputs});
                           }});
     candidates.back().run();
@@ -86,12 +88,11 @@ void run(double seconds) {
                                          {d.x16.data(), inputs}, {d.y.data(), outputs}, false);
                           }});
     d.dense.resize(static_cast<std::size_t>(kTileTokens * kBf16Panel));
-    candidates.push_back({fmt::format("bf16 oneDNN panel {}", name),
-                          2.0 * static_cast<double>(kTileTokens * inputs * kBf16Panel), 0,
-                          [&d, shape] {
-                            multiply_panel(shape, 0, kTileTokens, d.x16.data(), d.packed.data(),
-                                           d.dense.data());
-                          }});
+    candidates.push_back(
+        {fmt::format("bf16 oneDNN panel {}", name),
+         2.0 * static_cast<double>(kTileTokens * inputs * kBf16Panel), 0, [&d, shape] {
+           multiply_panel(shape, 0, kTileTokens, d.x16.data(), d.packed.data(), d.dense.data());
+         }});
     std::swap(candidates[candidates.size() - 1], candidates[candidates.size() - 2]);
     candidates.back().run();
     validate(d.x, d.w, d.y.data(), inputs, outputs, 0.05, "bf16 tile");
@@ -102,7 +103,9 @@ void run(double seconds) {
     csv("gemm", candidate.name, "rate", rate, "GFLOP/s");
   }
   fmt::print(stderr, "{} {}, {} with {}\n", blas_version(), blas_core(), matmul_library(),
-             bf16 ? matmul_kernel(kTileTokens, 896, kBf16Panel) + ", one row: " + matmul_kernel(1, 896, kBf16Panel) : "no bf16 on this CPU");
+             bf16 ? matmul_kernel(kTileTokens, 896, kBf16Panel) +
+                        ", one row: " + matmul_kernel(1, 896, kBf16Panel)
+                  : "no bf16 on this CPU");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/zones.hpp"
+#include "support/random_values.hpp"
 
 namespace powerprefill::bench {
 
@@ -66,14 +67,6 @@ inline void csv(const std::string& bench, const std::string& name, const std::st
                 double value, const std::string& unit) {
   fmt::print("{},{},{},{:.6g},{}\n", bench, name, quantity, value, unit);
   std::fflush(stdout);
-}
-
-inline std::vector<float> random_values(std::int64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
 }
 
 // Ends the program: a bench that computes something wrong has nothing to time.

@@ -11,7 +11,6 @@ PyTorch's two best logits are nearer than --tie, and printed. Ends non-zero on f
 import argparse
 import json
 import random
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,11 +21,13 @@ import numpy as np
 import torch
 
 import task
-from evaluate import best_tokens
+from evaluate import best_tokens, program
 from model import dense_attention, load, rotary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "reference"))
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "reference")]
 from masks import attended_tokens  # noqa: E402
+from support.cache import newest_record  # noqa: E402
 
 TOLERANCE = 1e-5
 
@@ -48,13 +49,11 @@ def ours(options, ids, folder):
     """Hidden states of all tokens and the logits after the last, from the cache file."""
     tokens, cache = folder / "tokens.txt", folder / "kv.h5"
     tokens.write_text(" ".join(map(str, ids)))
-    launcher = [*shlex.split(options.mpirun), "-np", str(options.ranks)] if options.ranks else []
-    subprocess.run([*launcher, options.binary, "prefill", "--model", options.model, "--tokens", tokens, "--out",
+    subprocess.run([*program(options), "prefill", "--model", options.model, "--tokens", tokens, "--out",
                     cache, "--force", "--save-hidden", "--compute", "f32", "--quiet"], check=True)
     with h5py.File(cache) as file:
-        commits = np.ascontiguousarray(file["commit"][:, :64]).view("<u8")
-        newest = commits[np.argmax(commits[:, 2])]
-        return file["hidden_all"][:int(newest[3])], file["logits"][int(newest[2]) % 2]
+        _, tokens, slot, _ = newest_record(file)
+        return file["hidden_all"][:tokens], file["logits"][slot]
 
 
 def main():

@@ -11,6 +11,7 @@ Random prompts are the same for all models. A run goes on from what the CSV has 
 
 import argparse
 import csv
+import functools
 import json
 import os
 import random
@@ -37,13 +38,18 @@ def prompts_of(vocabulary, filler, name, tokens, depth, samples):
         yield task.make_prompt(vocabulary, filler, draw, name, tokens, depths)
 
 
+def program(options):
+    """The words that start powerprefill, under mpirun if there are ranks."""
+    launcher = [*shlex.split(options.mpirun), "-np", str(options.ranks)] if options.ranks else []
+    return [*launcher, options.binary]
+
+
 def best_tokens(options, model, prompts):
     """For each prompt, the likeliest token in each place but the first."""
     with tempfile.TemporaryDirectory(prefix="powerprefill-quality-") as folder:
         batch, scores = Path(folder, "prompts.jsonl"), Path(folder, "scores.jsonl")
         batch.write_text("".join(json.dumps({"tokens": prompt.ids}) + "\n" for prompt in prompts))
-        launcher = [*shlex.split(options.mpirun), "-np", str(options.ranks)] if options.ranks else []
-        subprocess.run([*launcher, options.binary, "score", "--model", model, "--batch", batch, "--nll", scores,
+        subprocess.run([*program(options), "score", "--model", model, "--batch", batch, "--nll", scores,
                         "--compute", options.compute, "--quiet",
                         *(["--threads", str(options.threads)] if options.threads else [])],
                        check=True, stdout=subprocess.DEVNULL)
@@ -55,11 +61,17 @@ def is_right(prompt, best):
     return best[-prompt.answer:] == prompt.ids[-prompt.answer:]
 
 
+@functools.lru_cache(maxsize=None)
+def reach(pattern, blocks, layers):
+    """reached_blocks() of a pattern as JSON."""
+    return reached_blocks(json.loads(pattern), blocks, layers)
+
+
 def is_reached(prompt, config):
     """Whether every needle's end can be known at the last token."""
     spec = config["power_attention"]
     blocks = -(-len(prompt.ids) // spec["block"])
-    reached = reached_blocks(spec, blocks, config["num_hidden_layers"] - 1)
+    reached = reach(json.dumps(spec), blocks, config["num_hidden_layers"] - 1)
     return all(reached[min(known, len(prompt.ids) - 1) // spec["block"]] for _, _, known in prompt.known)
 
 
@@ -82,9 +94,9 @@ def evaluate(options, vocabulary, filler, rows):
                     prompts = list(prompts_of(vocabulary, filler, task_name, tokens, depth, options.samples))
                     best = best_tokens(options, folder, prompts)
                     right = sum(map(is_right, prompts, best)) / len(prompts)
-                    reach = sum(is_reached(prompt, config) for prompt in prompts) / len(prompts)
+                    reached = sum(is_reached(prompt, config) for prompt in prompts) / len(prompts)
                     rows.append(dict(zip(FIELDS, (name, task_name, tokens, depth, options.samples, round(right, 4),
-                                                  round(reach, 4), options.compute, options.ranks or 1))))
+                                                  round(reached, 4), options.compute, options.ranks or 1))))
                     print(",".join(str(rows[-1][field]) for field in FIELDS), flush=True)
                     if options.csv:
                         write_csv(options.csv, rows)

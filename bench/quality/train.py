@@ -189,8 +189,8 @@ class Trainer:
         asked = (place + 1 >= ends - row["answers"][:, None]) & (place + 1 < ends)
         logits = self.model.logits(hidden[asked]).float()
         answer = F.cross_entropy(logits, following[asked])
-        right = ((logits.argmax(-1) != following[asked]).float().new_zeros(ids.shape)
-                 .masked_scatter(asked, (logits.argmax(-1) != following[asked]).float()).sum(1) == 0)
+        wrong = (logits.argmax(-1) != following[asked]).float()
+        right = wrong.new_zeros(ids.shape).masked_scatter(asked, wrong).sum(1) == 0
         known = (place[:, :, None] >= row["starts"][:, None]) & (place < ends)[:, :, None]
         where = known.any(-1)
         named = self.auxiliary(hidden[where].float()).view(-1, SLOTS, task.DIGITS, 10)[known[where]]

@@ -135,4 +135,15 @@ AttentionArguments::Choice AttentionArguments::resolve(const ModelSummary& model
   return choice;
 }
 
+void add_layout_options(CLI::App& app, std::string& partition, std::string& kv_dtype) {
+  app.add_option("--partition", partition,
+                 "Which rank owns which blocks; auto: zigzag when there are full layers")
+      ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
+      ->capture_default_str();
+  app.add_option("--kv-dtype", kv_dtype,
+                 "Type of the cached keys and values; auto: that of --compute")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
+      ->capture_default_str();
+}
+
 }  // namespace powerprefill::cli

@@ -27,6 +27,9 @@ struct PatternArguments {
 // A pattern by name or "mask:FILE", with its default parameters.
 PatternSpec named_spec(const std::string& name);
 
+// --partition and --kv-dtype, as PrefillOptions has them.
+void add_layout_options(CLI::App& app, std::string& partition, std::string& kv_dtype);
+
 struct AttentionArguments {
   PatternArguments pattern;
   std::optional<std::int64_t> block;

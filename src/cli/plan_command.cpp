@@ -80,14 +80,9 @@ Command add_plan(CLI::App& app) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   arguments->attention.add_to(*sub);
-  sub->add_option("--partition", options.partition, "As for prefill")
-      ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
-      ->capture_default_str();
+  add_layout_options(*sub, options.partition, options.kv_dtype);
   sub->add_option("--compute", options.compute, "As for prefill; auto: by the CPU here")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
-      ->capture_default_str();
-  sub->add_option("--kv-dtype", options.kv_dtype, "As for prefill")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
       ->capture_default_str();
   sub->add_option("--reserve", options.reserve, "As for prefill")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 36))

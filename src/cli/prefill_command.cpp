@@ -214,14 +214,7 @@ Command add_prefill(CLI::App& app) {
          "rank)")
       ->check(CLI::PositiveNumber);
   arguments->attention.add_to(*sub);
-  sub->add_option("--partition", arguments->partition,
-                  "Which rank owns which blocks; auto: zigzag when there are full layers")
-      ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
-      ->capture_default_str();
-  sub->add_option("--kv-dtype", arguments->kv_dtype,
-                  "Type of the cached keys and values; auto: that of --compute")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
-      ->capture_default_str();
+  add_layout_options(*sub, arguments->partition, arguments->kv_dtype);
   sub->add_option("--reserve", arguments->reserve, "Room for so many decoded tokens")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -111,12 +111,7 @@ Command add_score(CLI::App& app) {
   prompt->add_option("--batch", arguments->batch, "Many prompts, as for prefill");
   prompt->require_option(1);
   arguments->attention.add_to(*sub);
-  sub->add_option("--partition", arguments->partition, "As for prefill")
-      ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
-      ->capture_default_str();
-  sub->add_option("--kv-dtype", arguments->kv_dtype, "As for prefill")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
-      ->capture_default_str();
+  add_layout_options(*sub, arguments->partition, arguments->kv_dtype);
   sub->add_option("--nll", arguments->nll,
                   "Write a JSON object per prompt to this file, one a line: log_probabilities of "
                   "tokens 1 to T-1 (natural logarithm), and the `best` token in each one's place");

@@ -6,10 +6,10 @@
 
 namespace powerprefill {
 
-void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, MatrixView a,
-             MatrixView b, float beta, MatrixSpan c) {
+void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView a, MatrixView b, float beta,
+             MatrixSpan c) {
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, checked_cast<int>(m), checked_cast<int>(n),
-              checked_cast<int>(k), alpha, a.data, checked_cast<int>(a.ld), b.data,
+              checked_cast<int>(k), 1.0F, a.data, checked_cast<int>(a.ld), b.data,
               checked_cast<int>(b.ld), beta, c.data, checked_cast<int>(c.ld));
 }
 

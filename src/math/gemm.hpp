@@ -16,9 +16,9 @@ struct MatrixSpan {
   std::int64_t ld;
 };
 
-// c (m, n) = alpha a (m, k) b (n, k)^T + beta c
-void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, float alpha, MatrixView a,
-             MatrixView b, float beta, MatrixSpan c);
+// c (m, n) = a (m, k) b (n, k)^T + beta c
+void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, MatrixView a, MatrixView b, float beta,
+             MatrixSpan c);
 
 // Makes the BLAS library run each call on the calling thread alone. Call once before the products.
 void use_one_blas_thread();

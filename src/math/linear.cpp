@@ -88,7 +88,7 @@ void apply_linear(ThreadPool& pool, const Linear& linear, std::int64_t tiles, Op
         const std::int64_t first = task % panels * kPanelOutputs;
         const std::int64_t count = std::min(kPanelOutputs, linear.outputs - first);
         float* out = y.data + row * y.ld + first;
-        gemm_nt(kTileTokens, count, linear.inputs, 1.0F, {rows + row * x.ld, x.ld},
+        gemm_nt(kTileTokens, count, linear.inputs, {rows + row * x.ld, x.ld},
                 {linear.weight.values.data() + first * linear.inputs, linear.inputs},
                 accumulate ? 1.0F : 0.0F, {out, y.ld});
         if (linear.bias.empty()) return;

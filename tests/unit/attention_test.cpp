@@ -5,23 +5,15 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <tuple>
 #include <vector>
 
 #include "powerprefill/pattern.hpp"
 #include "support/attention_reference.hpp"
+#include "support/random_values.hpp"
 
 namespace powerprefill {
 namespace {
-
-std::vector<float> random_values(std::int64_t count, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& v : values) v = normal(random);
-  return values;
-}
 
 // The softmax state of one stack of queries, with memory of its own.
 struct Stack {

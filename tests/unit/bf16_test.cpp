@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
@@ -17,17 +16,10 @@
 #include "math/compute.hpp"
 #include "math/linear.hpp"
 #include "math/row_ops.hpp"
+#include "support/random_values.hpp"
 
 namespace powerprefill {
 namespace {
-
-std::vector<float> random_values(std::int64_t count, unsigned seed, float size = 1.0F) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0F, size);
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 float rounded(float value) {
   return f32_from_bf16(bf16_from_f32(value));
@@ -101,7 +93,8 @@ std::vector<Compute> bf16_computes() {
 TEST(Bf16Linear, AgreesWithDoublePrecision) {
   ThreadPool pool(2);
   for (const Compute compute : bf16_computes()) {
-    for (const auto& [inputs, outputs] : {std::pair<std::int64_t, std::int64_t>{64, 40}, {896, 1200}, {33, 513}}) {
+    for (const auto& [inputs, outputs] :
+         {std::pair<std::int64_t, std::int64_t>{64, 40}, {896, 1200}, {33, 513}}) {
       const std::vector<float> w = random_values(inputs * outputs, 3);
       const std::vector<float> x = random_values(2 * kTileTokens * inputs, 4);
       const std::vector<float> bias = random_values(outputs, 5);
@@ -202,7 +195,8 @@ class Bf16Attention : public testing::TestWithParam<Problem> {
     AlignedBuffer<float> out(rows * columns);
     AlignedBuffer<float> sum(rows);
     AlignedBuffer<float> maximum(rows);
-    std::fill(maximum.span().begin(), maximum.span().end(), -std::numeric_limits<float>::infinity());
+    std::fill(maximum.span().begin(), maximum.span().end(),
+              -std::numeric_limits<float>::infinity());
     Bf16Scratch scratch(p.shape);
     const auto bytes = static_cast<std::int64_t>(bytes_of(p.dtype));
     for (int b = 0; b < 2; ++b) {
@@ -240,9 +234,9 @@ class Bf16Attention : public testing::TestWithParam<Problem> {
   std::vector<std::vector<float>> values;
 };
 
-// Probabilities are rounded at a running maximum that differs with the order of tiles, so that the two
-// differ by up to two roundings of the values' weights, 2^-8 of a weighted mean of values, and the
-// scores by f32 roundings.
+// Probabilities are rounded at a running maximum that differs with the order of tiles, so that the
+// two differ by up to two roundings of the values' weights, 2^-8 of a weighted mean of values, and
+// the scores by f32 roundings.
 TEST_P(Bf16Attention, NativeAgreesWithEmulated) {
   if (bf16_isa() == Bf16Isa::none) GTEST_SKIP() << "this CPU has no bf16 instructions";
   const std::vector<float> expected = emulated();
@@ -280,16 +274,15 @@ TEST_P(Bf16Attention, EmulatedIsCloseToF32) {
   EXPECT_GT(difference, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Bf16Attention,
-    testing::Values(Problem{{7, 256, 64}, DType::bf16, 256, true},
-                    Problem{{4, 256, 128}, DType::bf16, 200, true},
-                    Problem{{2, 512, 64}, DType::bf16, 512, true},
-                    Problem{{3, 16, 8}, DType::bf16, 16, true},
-                    Problem{{1, 48, 80}, DType::bf16, 17, true},
-                    Problem{{2, 320, 32}, DType::f32, 320, true},
-                    Problem{{1, 1, 16}, DType::bf16, 1, true},
-                    Problem{{4, 64, 128}, DType::f32, 64, false}));
+INSTANTIATE_TEST_SUITE_P(Shapes, Bf16Attention,
+                         testing::Values(Problem{{7, 256, 64}, DType::bf16, 256, true},
+                                         Problem{{4, 256, 128}, DType::bf16, 200, true},
+                                         Problem{{2, 512, 64}, DType::bf16, 512, true},
+                                         Problem{{3, 16, 8}, DType::bf16, 16, true},
+                                         Problem{{1, 48, 80}, DType::bf16, 17, true},
+                                         Problem{{2, 320, 32}, DType::f32, 320, true},
+                                         Problem{{1, 1, 16}, DType::bf16, 1, true},
+                                         Problem{{4, 64, 128}, DType::f32, 64, false}));
 
 }  // namespace
 }  // namespace powerprefill

@@ -4,22 +4,14 @@
 
 #include <cmath>
 #include <cstring>
-#include <random>
 #include <tuple>
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
+#include "support/random_values.hpp"
 
 namespace powerprefill {
 namespace {
-
-std::vector<float> random_values(std::int64_t count, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& v : values) v = normal(random);
-  return values;
-}
 
 struct Problem {
   std::int64_t tiles;

@@ -6,24 +6,16 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <random>
 #include <tuple>
 #include <vector>
 
 #include "base/checked.hpp"
+#include "support/random_values.hpp"
 
 namespace powerprefill {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-std::vector<float> random_values(std::int64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& v : values) v = normal(random);
-  return values;
-}
 
 // a (rows, depth), b (depth, columns), and c (rows, columns), all with longer rows in memory.
 class PackedProductTest : public testing::TestWithParam<std::tuple<int, int, int>> {

@@ -5,13 +5,13 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <random>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "math/attention.hpp"
 #include "math/row_ops.hpp"
+#include "support/random_values.hpp"
 
 namespace powerprefill {
 namespace {
@@ -20,14 +20,6 @@ namespace {
 void disable(std::int64_t disabled) {
   hwy::DisableTargets(disabled);
   hwy::GetChosenTarget().DeInit();  // found anew by the next call
-}
-
-std::vector<float> random_values(std::int64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& v : values) v = normal(random);
-  return values;
 }
 
 // Results of two merges, the diagonal first, divided by their sums.
