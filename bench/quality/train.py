@@ -264,7 +264,7 @@ class Trainer:
                 print(name, length, *(f"{cell:.2f}" for cell in cells), flush=True)
 
 
-def main():
+def options_of(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attention", default="power")
     parser.add_argument("--block", type=int, default=32)
@@ -287,7 +287,11 @@ def main():
     parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main():
+    options = options_of()
     trainer = Trainer(options)
     seen = trainer.train()
     save(trainer.model, options.out, trainer.vocabulary, pattern_of(options), max(options.lengths))
