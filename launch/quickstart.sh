@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs, builds, and runs the main job once on the embedded model: 4 ranks prefill a prompt into one
-# cache file, 2 ranks decode from it. Usage: launch/quickstart.sh [FOLDER FOR THE RESULT]
+# Installs, builds, and runs the main job once on the embedded model: 4 ranks prefill a long text with a
+# pass key in it into a cache file, 2 ranks answer a question from that file. Then the same under a
+# sliding window of the same cost. Usage: launch/quickstart.sh [FOLDER FOR THE RESULT]
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-build/quickstart}
@@ -13,7 +14,26 @@ mkdir -p "$out"
 # More ranks than cores are fine for a try; root needs a flag of its own.
 run="mpirun --oversubscribe"
 [ "$(id -u)" != 0 ] || run="$run --allow-run-as-root"
-set -x
-$run -np 4 build/powerprefill prefill --model data/model --tokens data/prompt.txt --out "$out/prompt.h5" --force
-build/powerprefill inspect "$out/prompt.h5"
-$run -np 2 build/powerprefill decode "$out/prompt.h5" --model data/model --max-new-tokens 16
+question=" What is the pass key? The pass key is"
+
+read_text() { # CACHE [OPTIONS]
+  cache=$1
+  shift
+  echo "+ $run -np 4 build/powerprefill prefill --model data/model --prompt-file data/prompt.txt --out $cache $*"
+  $run -np 4 build/powerprefill prefill --model data/model --prompt-file data/prompt.txt --out "$cache" --force "$@"
+}
+answer() { # CACHE
+  echo "+ $run -np 2 build/powerprefill decode $1 --model data/model --prompt \"$question\" --max-new-tokens 7" >&2
+  $run -np 2 build/powerprefill decode "$1" --model data/model --prompt "$question" --max-new-tokens 7
+}
+
+read_text "$out/power.h5"
+build/powerprefill inspect "$out/power.h5"
+power=$(answer "$out/power.h5")
+read_text "$out/sliding.h5" --attention sliding --block 32 --window 10 --sink 1
+sliding=$(answer "$out/sliding.h5")
+echo
+echo "data/prompt.txt, $(wc -c < data/prompt.txt) characters: \"...$(grep -o 'The pass key is [^.]*' data/prompt.txt)...\""
+echo "$question ..."
+echo "  power attention, 11 of 512 blocks: $power"
+echo "  a sliding window, 11 of 512 blocks:$sliding"

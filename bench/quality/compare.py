@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import task
-from evaluate import best_tokens, program
+from evaluate import program, scores_of
 from model import dense_attention, load, rotary
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
@@ -75,7 +75,7 @@ def main():
     prompts = [task.make_prompt(vocabulary, filler, draw, "passkey", options.tokens, [draw.random()])
                for _ in range(options.prompts)]
     model = load(options.model).double()
-    best = best_tokens(options, options.model, prompts)
+    best = [score["best"] for score in scores_of(options, options.model, prompts)]
     failed = ties = 0
     for index, (prompt, found) in enumerate(zip(prompts, best)):
         hidden, logits = forward(model, prompt.ids, config["power_attention"])

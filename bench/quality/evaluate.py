@@ -13,6 +13,7 @@ import argparse
 import csv
 import functools
 import json
+import math
 import os
 import random
 import shlex
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "referenc
 from masks import reached_blocks  # noqa: E402
 
 DEPTHS = [i / 10 for i in range(10)]
-FIELDS = ["model", "task", "tokens", "depth", "samples", "right", "reach", "compute", "ranks"]
+FIELDS = ["model", "task", "tokens", "depth", "samples", "right", "reach", "nll", "answer_nll", "compute", "ranks"]
 
 
 def prompts_of(vocabulary, filler, name, tokens, depth, samples):
@@ -44,8 +45,9 @@ def program(options):
     return [*launcher, options.binary]
 
 
-def best_tokens(options, model, prompts):
-    """For each prompt, the likeliest token in each place but the first."""
+def scores_of(options, model, prompts):
+    """For each prompt what --nll writes: log_probabilities of all tokens but the first, and the `best`
+    token in each one's place."""
     with tempfile.TemporaryDirectory(prefix="powerprefill-quality-") as folder:
         batch, scores = Path(folder, "prompts.jsonl"), Path(folder, "scores.jsonl")
         batch.write_text("".join(json.dumps({"tokens": prompt.ids}) + "\n" for prompt in prompts))
@@ -54,7 +56,7 @@ def best_tokens(options, model, prompts):
                         *(["--threads", str(options.threads)] if options.threads else [])],
                        check=True, stdout=subprocess.DEVNULL)
         with open(scores, encoding="ascii") as lines:
-            return [json.loads(line)["best"] for line in lines]
+            return [json.loads(line) for line in lines]
 
 
 def is_right(prompt, best):
@@ -82,21 +84,32 @@ def cells_done(path):
         return list(csv.DictReader(file))
 
 
+def cell(options, vocabulary, filler, model, task_name, tokens, depth):
+    """The row of one model, length and depth. nll: minus the mean natural logarithm of the probability
+    of all tokens, and of those of the answers."""
+    name, folder = model
+    config = json.loads(Path(folder, "config.json").read_text())
+    prompts = list(prompts_of(vocabulary, filler, task_name, tokens, depth, options.samples))
+    scores = scores_of(options, folder, prompts)
+    mean = lambda values: sum(values) / len(values)  # noqa: E731
+    right = mean([is_right(prompt, score["best"]) for prompt, score in zip(prompts, scores)])
+    reached = mean([is_reached(prompt, config) for prompt in prompts])
+    logs = [score["log_probabilities"] for score in scores]
+    every = -mean([value for log in logs for value in log])
+    answer = -mean([value for prompt, log in zip(prompts, logs) for value in log[-prompt.answer:]])
+    return dict(zip(FIELDS, (name, task_name, tokens, depth, options.samples, round(right, 4), round(reached, 4),
+                             round(every, 5), round(answer, 5), options.compute, options.ranks or 1)))
+
+
 def evaluate(options, vocabulary, filler, rows):
     seen = {(row["model"], row["task"], int(row["tokens"]), float(row["depth"])) for row in rows}
-    for name, folder in options.model:
-        config = json.loads(Path(folder, "config.json").read_text())
+    for model in options.model:
         for task_name in options.tasks:
             for tokens in options.lengths:
                 for depth in DEPTHS:
-                    if (name, task_name, tokens, depth) in seen:
+                    if (model[0], task_name, tokens, depth) in seen:
                         continue
-                    prompts = list(prompts_of(vocabulary, filler, task_name, tokens, depth, options.samples))
-                    best = best_tokens(options, folder, prompts)
-                    right = sum(map(is_right, prompts, best)) / len(prompts)
-                    reached = sum(is_reached(prompt, config) for prompt in prompts) / len(prompts)
-                    rows.append(dict(zip(FIELDS, (name, task_name, tokens, depth, options.samples, round(right, 4),
-                                                  round(reached, 4), options.compute, options.ranks or 1))))
+                    rows.append(cell(options, vocabulary, filler, model, task_name, tokens, depth))
                     print(",".join(str(rows[-1][field]) for field in FIELDS), flush=True)
                     if options.csv:
                         write_csv(options.csv, rows)
@@ -110,16 +123,21 @@ def write_csv(path, rows):
 
 
 def table(rows):
-    """Accuracy (and reach) over all depths, a line per model and task, a column per length."""
+    """Over all depths, a line per model and task, a column per length: accuracy (reach), then the
+    perplexity of all tokens and of the answers'."""
     lengths = sorted({int(row["tokens"]) for row in rows})
-    print("model, task".ljust(24), *(f"{tokens:>14}" for tokens in lengths))
-    for name, task_name in dict.fromkeys((row["model"], row["task"]) for row in rows):
-        words = []
-        for tokens in lengths:
-            cells = [row for row in rows if (row["model"], row["task"], int(row["tokens"])) == (name, task_name, tokens)]
-            mean = lambda field: sum(float(cell[field]) for cell in cells) / len(cells)  # noqa: E731
-            words.append(f"{mean('right'):6.1%} ({mean('reach'):4.0%})" if cells else "")
-        print(f"{name}, {task_name}".ljust(24), *(word.rjust(14) for word in words))
+    cells = {}
+    for row in rows:
+        cells.setdefault((row["model"], row["task"], int(row["tokens"])), []).append(row)
+    mean = lambda some, field: sum(float(row[field]) for row in some) / len(some)  # noqa: E731
+    views = {"accuracy (reach)": lambda some: f"{mean(some, 'right'):.1%} ({mean(some, 'reach'):.0%})",
+             "perplexity": lambda some: f"{math.exp(mean(some, 'nll')):.2f}",
+             "of the answer": lambda some: f"{math.exp(mean(some, 'answer_nll')):.3g}"}
+    for title, view in views.items():
+        print(title.ljust(24), *(f"{tokens:>14}" for tokens in lengths))
+        for name, task_name in dict.fromkeys(key[:2] for key in cells):
+            words = [view(cells[key]) if (key := (name, task_name, tokens)) in cells else "" for tokens in lengths]
+            print(f"{name}, {task_name}".ljust(24), *(word.rjust(14) for word in words))
 
 
 def svg(rows, task_name):

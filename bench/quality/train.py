@@ -5,8 +5,8 @@
 
 The loss is that of the answer; of an auxiliary head, dropped afterwards, that names each key at every
 token behind it; and, with little weight, of every token. Prompts grow by doubling. A step is one row
-of --row tokens with as many prompts as fit. On a GPU attention is FlexAttention over the tiles that
-the pattern touches; on a CPU it is dense, for small trials. FOLDER becomes an ordinary checkpoint with
+of --row tokens with as many prompts as fit. On a GPU attention reads the blocks that the pattern
+touches (gpu_attention.py); on a CPU it is dense, for small trials. FOLDER becomes an ordinary checkpoint with
 log.csv beside it; accuracy by length and depth is printed at the end. Needs torch (seen with 2.11 on a
 GPU, 1.13 on a CPU) and numpy."""
 
@@ -30,8 +30,10 @@ from model import Model, Shape, dense_attention, describe, rotary, save
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "reference"))
 from masks import attended_blocks, attended_tokens  # noqa: E402
 
+if torch.cuda.is_available():
+    from gpu_attention import GpuAttention
+
 SLOTS = len(task.COLOURS)
-TILE = 128  # of FlexAttention
 AUXILIARY, EVERY_TOKEN = 1.0, 0.05  # weights of the losses, beside 1 for the answer
 
 
@@ -44,20 +46,25 @@ def pattern_of(options):
 
 
 class Curriculum:
-    """What each step trains on: prompts of the stage's length, or sometimes of a shorter one."""
+    """What each step trains on: prompts of the stage's length, or sometimes of a shorter one. The
+    longest has LONGEST of the steps, the others share the rest."""
+
+    LONGEST, SHORTER = 0.45, 0.3
 
     def __init__(self, options):
-        self.options = options
-        self.lengths = options.lengths
-        weights = np.array([1 + 0.5 * i for i in range(len(self.lengths))])  # longer ones learn longer
-        self.ends = np.cumsum(weights / weights.sum()) * options.steps
+        self.lengths, self.steps = options.lengths, options.steps
 
     def length(self, step, draw):
-        stage = int(np.searchsorted(self.ends, step, side="right"))
-        stage = min(stage, len(self.lengths) - 1)
-        if stage > 0 and draw.random() < 0.25:
+        last = len(self.lengths) - 1
+        stage = min(last, int(step / self.steps / (1 - self.LONGEST) * last))
+        if stage > 0 and draw.random() < self.SHORTER:
             stage = draw.randrange(stage)
         return self.lengths[stage]
+
+
+def learning_rate(progress, warm):
+    """As a part of the highest: risen after `warm` of all steps, falls over the last 30%."""
+    return min(1.0, progress / warm, 0.03 + 0.97 * (1 - progress) / 0.3)
 
 
 class Rows(IterableDataset):
@@ -97,46 +104,6 @@ class Rows(IterableDataset):
         return {name: torch.from_numpy(values) for name, values in row.items()}
 
 
-class TiledAttention:
-    """FlexAttention over one row of prompts that do not see each other. The mask of a length is made
-    once; what the compiled kernel reads of it are tensors, so that nothing is compiled again."""
-
-    def __init__(self, options, device):
-        from torch.nn.attention.flex_attention import BlockMask, flex_attention
-        self.BlockMask, self.flex = BlockMask, flex_attention
-        self.options = options
-        longest = max(*options.lengths, *options.lengths_tested)
-        self.blocks = torch.from_numpy(attended_blocks(pattern_of(options), longest // options.block))
-        table, block, length = self.blocks.to(device), options.block, torch.tensor(1, device=device)
-
-        def allowed(batch, head, query, key):
-            begin = query // length * length
-            q, k = query - begin, key - begin
-            near = (k >= 0) & (q >= k)
-            return near & table[q // block, torch.where(near, k, 0) // block]
-
-        self.allowed, self.length, self.masks, self.device = allowed, length, {}, device
-
-    def mask(self, length):
-        self.length.fill_(length)
-        if length not in self.masks:
-            per_tile, tiles = TILE // self.options.block, length // TILE
-            blocks = self.blocks[:length // self.options.block, :length // self.options.block]
-            touched = blocks.view(tiles, per_tile, tiles, per_tile).sum((1, 3))
-            full = (touched == per_tile * per_tile) & ~torch.eye(tiles, dtype=torch.bool)
-            prompts = self.options.row // length
-            parts = [torch.block_diag(*[part.int()] * prompts).to(self.device)
-                     for part in ((touched > 0) & ~full, full)]
-            counts = [part.sum(-1, dtype=torch.int32)[None, None] for part in parts]
-            order = [part.argsort(-1, descending=True, stable=True).int()[None, None] for part in parts]
-            self.masks[length] = self.BlockMask.from_kv_blocks(
-                counts[0], order[0], counts[1], order[1], BLOCK_SIZE=TILE, mask_mod=self.allowed)
-        return self.masks[length]
-
-    def __call__(self, q, k, v, mask):
-        return self.flex(q, k, v, block_mask=mask, enable_gqa=True)
-
-
 class DenseAttention:
     def __init__(self, options):
         self.options, self.masks = options, {}
@@ -163,9 +130,8 @@ class Trainer:
             "hidden", "layers", "heads", "kv_heads", "head_dim", "feed_forward") if getattr(options, name)})
         self.model = Model(shape).to(options.device)
         self.auxiliary = torch.nn.Linear(shape.hidden, SLOTS * task.DIGITS * 10).to(options.device)
-        self.attention = TiledAttention(options, options.device) if self.cuda else DenseAttention(options)
+        self.attention = GpuAttention(pattern_of(options), options.device) if self.cuda else DenseAttention(options)
         if self.cuda:
-            torch._dynamo.config.recompile_limit = 64  # layers share code
             for layer in self.model.layers:
                 layer.compile(dynamic=False)
         print(describe(shape), f"parameters {sum(p.numel() for p in self.model.parameters())}", flush=True)
@@ -208,10 +174,9 @@ class Trainer:
         parameters = [*self.model.parameters(), *self.auxiliary.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=o.lr, betas=(0.9, 0.95), weight_decay=0.01,
                                       **({"fused": True} if self.cuda else {}))
-        warm = max(1, min(200, o.steps // 10))
+        warm = min(200 / o.steps, 0.1)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / warm,
-                                        0.03 + 0.97 * (0.5 + 0.5 * np.cos(np.pi * min(1, step / o.steps)))))
+            optimizer, lambda step: learning_rate((step + 1) / o.steps, warm))
         loader = DataLoader(self.rows, batch_size=None, num_workers=o.workers, pin_memory=self.cuda,
                             **({"prefetch_factor": 8} if o.workers else {}))
         begin, seen, sums = time.time(), 0, {}

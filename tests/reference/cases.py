@@ -63,16 +63,6 @@ LONG_CASE = dict(
         rms_norm_eps=1e-6, tie_word_embeddings=False,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0)))
 
-# The model under data/: random weights too, and a power pattern in its config.
-DEFAULT_MODEL = dict(
-    model_type="qwen2", dtype="bfloat16", peak=2.1,
-    config=dict(
-        hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=256, vocab_size=512, max_position_embeddings=32768,
-        rms_norm_eps=1e-6, tie_word_embeddings=True,
-        rope_parameters=dict(rope_type="default", rope_theta=1000000.0)))
-DEFAULT_PATTERN = dict(pattern="power", block=32, window=2, sink=1)
-
 # Without an end token greedy decoding never stops early.
 NO_TOKENS = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
 

@@ -24,8 +24,7 @@ import torch
 import transformers
 
 import cases
-from checkpoints import (change_config, expect, load_checkpoint, random_model, save_checkpoint,
-                         write_old_config)
+from checkpoints import expect, load_checkpoint, random_model, save_checkpoint, write_old_config
 from plain import PlainModel, relative_error
 from rope import record_rope
 
@@ -222,23 +221,10 @@ def record_long(folder):
     save_arrays(folder, name, {f"full.{n}.{part}": a for part, a in arrays.items()})
 
 
-def write_default_model(folder):
-    checkpoint = folder / "model"
-    save_checkpoint(random_model("default", cases.DEFAULT_MODEL), cases.DEFAULT_MODEL, checkpoint)
-    change_config(checkpoint, dict(power_attention=cases.DEFAULT_PATTERN))
-    model = load_checkpoint(checkpoint)
-    tokens = cases.random_tokens(["default"], 4000, cases.DEFAULT_MODEL["config"]["vocab_size"])
-    expect(bool(torch.isfinite(logits_of(model, tokens[:100], mask_tensor("full", 100))).all()),
-           "the default model gives values that are not finite")
-    rows = [" ".join(map(str, tokens[row:row + 20])) for row in range(0, len(tokens), 20)]
-    (folder / "prompt.txt").write_text("\n".join(rows) + "\n")
-    print(f"data: {sum(file.stat().st_size for file in checkpoint.iterdir())} bytes", flush=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2])
-    parser.add_argument("--only", nargs="+", help="of: the cases, rope, data, llama-long")
+    parser.add_argument("--only", nargs="+", help="of: the cases, rope, llama-long")
     parser.add_argument("--archive", type=Path, help="also pack what was made into a .tar.gz")
     options = parser.parse_args()
     torch.set_default_dtype(torch.float32)
@@ -246,10 +232,9 @@ def main():
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, "
           f"numpy {np.__version__}, kernels {torch.backends.cpu.get_cpu_capability()}", flush=True)
 
-    reference, data = options.root / "tests" / "reference", options.root / "data"
+    reference = options.root / "tests" / "reference"
     jobs = {name: (4, record_case, (name, case, reference)) for name, case in cases.CASES.items()}
     jobs["rope"] = (4, record_rope, (reference,))
-    jobs["data"] = (4, write_default_model, (data,))
     jobs["llama-long"] = (os.cpu_count(), record_long, (reference,))
     failed = []
     for name, (threads, job, arguments) in jobs.items():
@@ -263,7 +248,7 @@ def main():
             failed.append(name)
     if options.archive:
         with tarfile.open(options.archive, "w:gz") as archive:
-            for path in (reference / "checkpoints", reference / "recorded", data):
+            for path in (reference / "checkpoints", reference / "recorded"):
                 if path.exists():
                     archive.add(path, path.relative_to(options.root))
         print(f"{options.archive}: {options.archive.stat().st_size} bytes")
