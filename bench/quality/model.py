@@ -32,9 +32,10 @@ def rms_norm(x, weight, epsilon):
 
 
 def rotary(shape, positions):
-    """(cosines, sines) of (T, D / 2) for the positions (T)."""
-    frequencies = shape.theta ** (-torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim)
-    angles = positions.double()[:, None] * frequencies.to(positions.device)
+    """(cosines, sines) of (T, D / 2) for the positions (T), from angles in f32 as transformers has them:
+    beyond a thousand tokens exact ones give hidden states that differ by more than f32 rounding."""
+    exponents = torch.arange(0, shape.head_dim, 2, device=positions.device).float() / shape.head_dim
+    angles = positions.float()[:, None] * (1.0 / shape.theta ** exponents)
     return angles.cos(), angles.sin()
 
 

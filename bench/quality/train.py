@@ -142,7 +142,7 @@ class Trainer:
         if self.cuda:  # one row, in which prompts do not see each other
             ids, positions = ids.view(1, -1), positions.repeat(prompts)
         with torch.autocast("cuda", torch.bfloat16) if self.cuda else contextlib.nullcontext():
-            hidden = self.model(ids.long(), [part.float() for part in rotary(self.model.shape, positions)], self.attention,
+            hidden = self.model(ids.long(), rotary(self.model.shape, positions), self.attention,
                                 self.attention.mask(length))
         return hidden.view(prompts, length, -1)
 

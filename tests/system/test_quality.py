@@ -61,6 +61,14 @@ class Quality(ModelCase):
                         self.assertIn("".join(map(str, digits)), before)
                         self.assertEqual("".join(map(str, digits)), answer)
 
+    def test_reached(self):
+        """A needle over two blocks is in reach when one of them is."""
+        config = {"num_hidden_layers": 2, "power_attention": {"pattern": "dilated", "block": 4, "window": 3}}
+        for begin, end, expected in ((0, 4, True), (4, 8, False), (3, 6, True), (5, 9, True), (8, 12, True)):
+            prompt = task.Prompt([0] * 12, 2, [], [(begin, end)])
+            self.assertEqual(evaluate.is_reached(prompt, config), expected, (begin, end))
+        self.assertFalse(evaluate.is_reached(task.Prompt([0] * 12, 2, [], [(0, 4), (4, 8)]), config))
+
     def test_reach(self):
         """What the evaluation calls reached is what the pattern's own analysis says."""
         for pattern in ("power --window 2", "sliding --window 4", "stride --window 3 --stride 16", "longnet"):
@@ -88,7 +96,7 @@ class Quality(ModelCase):
         self.assertIn("random", (self.folder / "f.svg").read_text())
 
     def test_right_answers(self):
-        prompt = task.Prompt([1, 2, 3, 4], 2, [])
+        prompt = task.Prompt([1, 2, 3, 4], 2, [], [])
         self.assertTrue(evaluate.is_right(prompt, [9, 3, 4]))
         self.assertFalse(evaluate.is_right(prompt, [9, 3, 5]))
 
