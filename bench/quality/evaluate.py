@@ -31,6 +31,10 @@ DEPTHS = [i / 10 for i in range(10)]
 FIELDS = ["model", "task", "tokens", "depth", "samples", "right", "reach", "nll", "answer_nll", "compute", "ranks"]
 
 
+def evaluation_filler(vocabulary):
+    return task.Filler(vocabulary, 40000, seed=1_000_001)  # not the text of the training
+
+
 def prompts_of(vocabulary, filler, name, tokens, depth, samples):
     """The second needle of a task with two is anywhere."""
     draw = random.Random(f"evaluation {name} {tokens} {depth}")
@@ -194,7 +198,7 @@ def main():
     options = parser.parse_args()
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     vocabulary = task.Vocabulary()
-    filler = task.Filler(vocabulary, 40000, seed=1_000_001)
+    filler = evaluation_filler(vocabulary)
     rows = cells_done(options.csv)
     evaluate(options, vocabulary, filler, rows)
     table(rows)

@@ -8,6 +8,7 @@ import random
 import sys
 
 import task
+from evaluate import evaluation_filler
 
 
 def main():
@@ -17,7 +18,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     vocabulary = task.Vocabulary()
-    filler = task.Filler(vocabulary, 40000, seed=1_000_001)  # not the text of the training
+    filler = evaluation_filler(vocabulary)
     prompt = task.make_prompt(vocabulary, filler, random.Random(options.seed), "passkey", options.tokens,
                               [options.depth])
     text = vocabulary.decode(prompt.ids)

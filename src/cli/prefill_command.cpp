@@ -87,7 +87,7 @@ void announce(const Job& job, const PrefillOptions& options) {
 void run_one(const Job& job, PrefillOptions options) {
   LazyTokenizer tokenizer(job.arguments.model.folder);
   options.tokens = job.arguments.prompt.resolve(job.world(), tokenizer, false);
-  ProgressDisplay display(job.log.is_active());
+  ProgressDisplay display(job.log.is_active(), ProgressDisplay::Saves::cache);
   options.progress = [&](const Progress& progress) { display.show(progress); };
   options.trace = job.arguments.trace;
   announce(job, options);
@@ -133,7 +133,7 @@ class Batch {
     options_.tokens = std::move(tokens);
     options_.out = std::filesystem::path(job_.arguments.out_folder) / (id + ".h5");
     options_.resume = !options_.force;
-    ProgressDisplay display(job_.log.is_active());
+    ProgressDisplay display(job_.log.is_active(), ProgressDisplay::Saves::cache);
     options_.progress = [&](const Progress& progress) { display.show(progress); };
     announce(job_, options_);
     finish_prompt(id, model.run(options_));

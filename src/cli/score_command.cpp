@@ -70,7 +70,7 @@ void run(const ScoreArguments& arguments, Session& session) {
   std::int64_t written = 0;
   const auto score = [&](Scorer& model, const std::string& id, std::vector<std::int32_t> tokens) {
     options.tokens = std::move(tokens);
-    ProgressDisplay display(log.is_active());
+    ProgressDisplay display(log.is_active(), ProgressDisplay::Saves::nothing);
     options.progress = [&](const Progress& progress) { display.show(progress); };
     const ScoreReport report = model.run(options);
     world.agree([&] {

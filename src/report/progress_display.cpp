@@ -8,11 +8,13 @@
 
 namespace powerprefill {
 
-ProgressDisplay::ProgressDisplay(bool active) : active_(active), terminal_(isatty(2) != 0) {}
+ProgressDisplay::ProgressDisplay(bool active, Saves saves)
+    : active_(active), saves_(saves), terminal_(isatty(2) != 0) {}
 
 void ProgressDisplay::show(const Progress& progress) {
   if (!active_) return;
-  const bool last = progress.committed == progress.tokens;
+  const std::int64_t end = saves_ == Saves::cache ? progress.committed : progress.chunk_end;
+  const bool last = progress.layer == progress.layers && end == progress.tokens;
   const double interval = terminal_ ? 0.1 : 10.0;  // seconds between two lines
   if (!last && last_shown_ >= 0 && progress.seconds - last_shown_ < interval) return;
   last_shown_ = progress.seconds;
@@ -21,10 +23,13 @@ void ProgressDisplay::show(const Progress& progress) {
   const double in_flight = static_cast<double>(progress.chunk_end - progress.committed) * in_chunk;
   const double share =
       (static_cast<double>(progress.committed) + in_flight) / static_cast<double>(progress.tokens);
+  const std::string tokens =
+      saves_ == Saves::cache
+          ? fmt::format("{}/{} tokens committed", progress.committed, progress.tokens)
+          : fmt::format("{} tokens", progress.tokens);
   const std::string text =
-      fmt::format("layer {}/{}, {}/{} tokens committed, {:.1f} s, about {:.1f} s left",
-                  progress.layer, progress.layers, progress.committed, progress.tokens,
-                  progress.seconds, progress.seconds_left);
+      fmt::format("layer {}/{}, {}, {:.1f} s, about {:.1f} s left", progress.layer, progress.layers,
+                  tokens, progress.seconds, progress.seconds_left);
   if (!terminal_) {
     fmt::print(stderr, "powerprefill: {}\n", text);
     return;
