@@ -2,12 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "base/checked.hpp"
 #include "engine/decoder_state.hpp"
-#include "engine/row_parallel.hpp"
 #include "math/convert.hpp"
 #include "math/row_ops.hpp"
 
@@ -76,56 +73,9 @@ void Decoder::State::attention(std::int64_t layer, const RopeTable& rope) {
                             layer, tokens, name_of(shape.dtype)));
   }
   past->append(layer, key, value);
-  past->begin_layer();
-  const std::int64_t query_block = tokens / shape.block;
-  for (const std::int64_t b : patterns[static_cast<std::size_t>(layer)]->key_blocks(query_block)) {
-    if (b * shape.block < past->file_tokens()) past->load(layer, b);
-  }
-  model.pool->run((mine.end - mine.begin) * group,
-                  [&](std::int64_t task, int) { attend_head(layer, mine.begin * group + task); });
+  attend(layer, mine);
   gather_parts(world, c.kv_heads, group * d, attended);
   residual({weights.attention_out, {}, c.heads * d, c.hidden}, attended.data());
-}
-
-void Decoder::State::attend_head(std::int64_t layer, std::int64_t head) {
-  const ModelConfig& c = model.config;
-  const KvShape& shape = past->shape();
-  const std::int64_t d = c.head_dim;
-  const auto element = static_cast<std::int64_t>(bytes_of(shape.dtype));
-  const std::int64_t head_bytes = head / (c.heads / c.kv_heads) * d * element;
-  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
-  const float* query = projected.data() + head * d;
-  float* out = attended.data() + head * d;
-  std::fill_n(out, d, 0.0F);
-  float maximum = -std::numeric_limits<float>::infinity();
-  float sum = 0;
-  std::vector<float> scores(static_cast<std::size_t>(shape.block));
-  std::vector<float> row(static_cast<std::size_t>(d));
-  for (const std::int64_t b :
-       patterns[static_cast<std::size_t>(layer)]->key_blocks(tokens / shape.block)) {
-    const std::int64_t first = b * shape.block;
-    const std::int64_t count = std::min(shape.block, tokens + 1 - first);
-    const std::int64_t in_file = std::clamp<std::int64_t>(past->file_tokens() - first, 0, count);
-    const KvBlockView file = in_file > 0 ? past->file_block(layer, b) : KvBlockView{};
-    const auto visit = [&](bool values, const auto& use) {
-      for (std::int64_t t = 0; t < count; ++t) {
-        const KvBlockView view =
-            t < in_file
-                ? KvBlockView{file.key + t * shape.row_bytes(), file.value + t * shape.row_bytes()}
-                : past->new_row(layer, first + t - past->file_tokens());
-        widen(shape.dtype, (values ? view.value : view.key) + head_bytes, row);
-        use(t);
-      }
-    };
-    visit(false, [&](std::int64_t t) {
-      scores[static_cast<std::size_t>(t)] = scale * dot(query, row.data(), d);
-    });
-    merge_softmax_row(scores.data(), count, count, maximum, sum, out, d);
-    visit(true, [&](std::int64_t t) {
-      add_scaled(out, row.data(), scores[static_cast<std::size_t>(t)], d);
-    });
-  }
-  for (std::int64_t i = 0; i < d; ++i) out[i] /= sum;
 }
 
 void Decoder::State::feed_forward(std::int64_t layer) {

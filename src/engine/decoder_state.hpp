@@ -13,6 +13,7 @@
 #include "engine/chunk.hpp"
 #include "engine/loaded_model.hpp"
 #include "engine/past_blocks.hpp"
+#include "engine/row_parallel.hpp"
 #include "math/linear.hpp"
 #include "math/rope.hpp"
 #include "model/rope_frequencies.hpp"
@@ -47,12 +48,13 @@ struct Decoder::State {
   std::vector<float> update;     // (E)
   std::vector<float> projected;  // ((H + 2 G) D), own heads only
   std::vector<float> attended;   // (H D)
+  std::vector<float> partial;    // softmax states of runs of key blocks
   std::vector<float> gate_up;    // (2 F)
 
   void open(bool append, bool allow_mixed);
   void step(std::int32_t token);
   void attention(std::int64_t layer, const RopeTable& rope);
-  void attend_head(std::int64_t layer, std::int64_t head);
+  void attend(std::int64_t layer, const OutputRange& kv_heads);
   void feed_forward(std::int64_t layer);
   void residual(const Linear& linear, const float* x);
   std::int64_t fed() const { return tokens - past->file_tokens(); }  // since the last commit

@@ -36,11 +36,8 @@ void PastBlocks::load(std::int64_t layer, std::int64_t block) {
     return;
   }
   data.place = recent_.insert(recent_.begin(), name);
-  const auto bytes = static_cast<std::size_t>(reader_.rows_of(block) * shape_.row_bytes());
-  data.key.resize(bytes);
-  data.value.resize(bytes);
-  reader_.read_block(layer, KvPart::key, block, data.key);
-  reader_.read_block(layer, KvPart::value, block, data.value);
+  read_by_heads(layer, KvPart::key, block, data.key);
+  read_by_heads(layer, KvPart::value, block, data.value);
   bytes_read_ += data.bytes();
   bytes_held_ += data.bytes();
   if (zeroed_) {
@@ -48,6 +45,21 @@ void PastBlocks::load(std::int64_t layer, std::int64_t block) {
     std::fill(data.value.begin(), data.value.end(), std::byte{0});
   }
   make_room();
+}
+
+void PastBlocks::read_by_heads(std::int64_t layer, KvPart part, std::int64_t block,
+                               std::vector<std::byte>& data) {
+  const std::int64_t rows = reader_.rows_of(block);
+  const std::int64_t head_bytes = shape_.row_bytes() / shape_.kv_heads;
+  rows_read_.resize(static_cast<std::size_t>(rows * shape_.row_bytes()));
+  reader_.read_block(layer, part, block, rows_read_);
+  data.resize(rows_read_.size());
+  const std::byte* from = rows_read_.data();
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t head = 0; head < shape_.kv_heads; ++head, from += head_bytes) {
+      std::copy_n(from, head_bytes, data.data() + (head * rows + row) * head_bytes);
+    }
+  }
 }
 
 void PastBlocks::make_room() {
@@ -60,14 +72,27 @@ void PastBlocks::make_room() {
   }
 }
 
-KvBlockView PastBlocks::file_block(std::int64_t layer, std::int64_t block) const {
+HeadKeysValues PastBlocks::file_rows(std::int64_t layer, std::int64_t block,
+                                     std::int64_t kv_head) const {
   const Block& data = blocks_.at({layer, block});
-  return {data.key.data(), data.value.data()};
+  const std::int64_t head_bytes = shape_.row_bytes() / shape_.kv_heads;
+  const std::int64_t rows = static_cast<std::int64_t>(data.key.size()) / shape_.row_bytes();
+  const std::int64_t at = kv_head * rows * head_bytes;
+  return {{shape_.dtype, data.key.data() + at, head_bytes, rows},
+          {shape_.dtype, data.value.data() + at, head_bytes, rows}};
 }
 
 KvBlockView PastBlocks::new_row(std::int64_t layer, std::int64_t row) const {
   const Block& data = rows_[static_cast<std::size_t>(layer)];
   return {data.key.data() + row * shape_.row_bytes(), data.value.data() + row * shape_.row_bytes()};
+}
+
+HeadKeysValues PastBlocks::new_rows(std::int64_t layer, std::int64_t first, std::int64_t count,
+                                    std::int64_t kv_head) const {
+  const KvBlockView view = new_row(layer, first);
+  const std::int64_t at = kv_head * shape_.row_bytes() / shape_.kv_heads;
+  return {{shape_.dtype, view.key + at, shape_.row_bytes(), count},
+          {shape_.dtype, view.value + at, shape_.row_bytes(), count}};
 }
 
 void PastBlocks::append(std::int64_t layer, std::span<const std::byte> key,

@@ -11,8 +11,15 @@
 
 #include "cache/reader.hpp"
 #include "engine/layer_kv.hpp"
+#include "math/row_attention.hpp"
 
 namespace powerprefill {
+
+// Rows of one key/value head.
+struct HeadKeysValues {
+  HeadRows key;
+  HeadRows value;
+};
 
 // Blocks of the file stay in memory up to `budget` bytes, those used last; a layer's attention
 // holds as many as it needs at once, whatever the budget.
@@ -31,11 +38,14 @@ class PastBlocks {
   void begin_layer() { ++epoch_; }
   // Reads and checks the rows of `block` that the file has, unless they are here already.
   void load(std::int64_t layer, std::int64_t block);
-  // The rows that load() brought since begin_layer(), (rows, G, D) each. Any number of threads.
-  KvBlockView file_block(std::int64_t layer, std::int64_t block) const;
+  // A head's part of what load() brought since begin_layer(). Any number of threads.
+  HeadKeysValues file_rows(std::int64_t layer, std::int64_t block, std::int64_t kv_head) const;
 
   // Row `row` of those that came since (0 for the first), (G, D) in the file's dtype.
   KvBlockView new_row(std::int64_t layer, std::int64_t row) const;
+  // A head's part of `count` of them.
+  HeadKeysValues new_rows(std::int64_t layer, std::int64_t first, std::int64_t count,
+                          std::int64_t kv_head) const;
   // Adds rows; `key` and `value` are (rows, G, D) in the file's dtype.
   void append(std::int64_t layer, std::span<const std::byte> key, std::span<const std::byte> value);
 
@@ -46,12 +56,14 @@ class PastBlocks {
  private:
   using Name = std::pair<std::int64_t, std::int64_t>;  // layer, block
   struct Block {
-    std::vector<std::byte> key;
+    std::vector<std::byte> key;  // of the file: (G, rows, D), so that a head is read in one go
     std::vector<std::byte> value;
     std::uint64_t epoch = 0;
     std::list<Name>::iterator place;  // in recent_
     std::int64_t bytes() const { return static_cast<std::int64_t>(key.size() + value.size()); }
   };
+  void read_by_heads(std::int64_t layer, KvPart part, std::int64_t block,
+                     std::vector<std::byte>& data);
   void make_room();
 
   CacheReader reader_;
@@ -61,6 +73,7 @@ class PastBlocks {
   std::list<Name> recent_;   // the block used last in front
   std::vector<Block> rows_;  // by layer: (rows, G, D)
   std::uint64_t epoch_ = 1;
+  std::vector<std::byte> rows_read_;
   bool zeroed_ = false;
   std::int64_t bytes_read_ = 0;
   std::int64_t bytes_held_ = 0;

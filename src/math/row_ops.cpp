@@ -119,17 +119,6 @@ void RotatePairs(const float* x, const float* cosine, const float* sine, std::in
   }
 }
 
-void AddScaled(float* y, const float* x, float scale, std::int64_t n) {
-  const std::int64_t step = lanes();
-  const Vector s = hn::Set(kFloats, scale);
-  std::int64_t i = 0;
-  for (; i + step <= n; i += step) {
-    const Vector sum = hn::MulAdd(s, hn::LoadU(kFloats, x + i), hn::LoadU(kFloats, y + i));
-    hn::StoreU(sum, kFloats, y + i);
-  }
-  for (; i < n; ++i) y[i] += scale * x[i];
-}
-
 // exp(x) for x <= 0 with a relative error of about 2e-7; 1 at 0, and 0 below -87. x = n ln 2 + r,
 // with ln 2 in two parts, and a polynomial in r that is minimax for the relative error.
 inline Vector FallingExponential(Vector x) {
@@ -263,7 +252,6 @@ HWY_EXPORT(RmsNorm);
 HWY_EXPORT(SiluMultiply);
 HWY_EXPORT(Add);
 HWY_EXPORT(RotatePairs);
-HWY_EXPORT(AddScaled);
 HWY_EXPORT(MergeSoftmaxRow);
 HWY_EXPORT(RoundToBf16);
 HWY_EXPORT(RoundToBf16InF32);
@@ -284,9 +272,6 @@ void rotate_pairs(const float* x, const float* cosine, const float* sine, std::i
 }
 float dot(const float* a, const float* b, std::int64_t n) {
   return HWY_DYNAMIC_DISPATCH(Dot)(a, b, n);
-}
-void add_scaled(float* y, const float* x, float scale, std::int64_t n) {
-  HWY_DYNAMIC_DISPATCH(AddScaled)(y, x, scale, n);
 }
 void merge_softmax_row(float* scores, std::int64_t count, std::int64_t width, float& maximum,
                        float& sum, float* out, std::int64_t out_size) {

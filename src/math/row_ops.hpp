@@ -24,9 +24,6 @@ void rotate_pairs(const float* x, const float* cosine, const float* sine, std::i
 // Inner product in f32 with a fixed order of additions.
 float dot(const float* a, const float* b, std::int64_t n);
 
-// y[i] += scale x[i]
-void add_scaled(float* y, const float* x, float scale, std::int64_t n);
-
 // One row of an online softmax: merges `count` new scores into the state (maximum, sum).
 // scores[i] becomes exp(scores[i] - new maximum) for i < count and 0 for count <= i < width; the
 // row of results so far, out (out_size), is scaled to the new maximum. count >= 1. Source: arXiv

@@ -94,7 +94,8 @@ TEST(NewestRecord, IsNotTrustedWhenTheNextIsDamaged) {
       Rows damaged = rows;
       damaged.at(sequence % kRecordRows)[byte] ^= std::byte{0x10};
       EXPECT_EQ(damaged.newest(), sequence - 1);
-      EXPECT_TRUE(damaged.is_next_damaged(sequence - 1)) << "commit " << sequence << " byte " << byte;
+      EXPECT_TRUE(damaged.is_next_damaged(sequence - 1))
+          << "commit " << sequence << " byte " << byte;
     }
   }
   // Records that no longer matter.

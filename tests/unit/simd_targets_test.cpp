@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "math/attention.hpp"
+#include "math/convert.hpp"
+#include "math/row_attention.hpp"
 #include "math/row_ops.hpp"
 #include "support/random_values.hpp"
 
@@ -41,10 +43,32 @@ std::vector<float> attend(const AttentionShape& shape) {
   return out;
 }
 
+// The same of one token, over f16 rows.
+std::vector<float> attend_rows() {
+  constexpr std::int64_t heads = 5;
+  constexpr std::int64_t rows = 21;
+  constexpr std::int64_t d = 44;
+  std::vector<std::byte> kv[2];
+  for (const int part : {0, 1}) {
+    const std::vector<float> random = random_values(rows * d, 6 + static_cast<unsigned>(part));
+    kv[part].resize(static_cast<std::size_t>(rows * d * 2));
+    EXPECT_TRUE(round_to(DType::f16, random, kv[part].data()));
+  }
+  const std::vector<float> query = random_values(heads * d, 8);
+  std::vector<float> scores(static_cast<std::size_t>(heads * rows));
+  std::vector<float> out(static_cast<std::size_t>(heads * d), 0.0F);
+  score_rows({DType::f16, kv[0].data(), d * 2, rows}, query.data(), heads, d, 0.1F, scores.data(),
+             rows);
+  add_weighted_rows({DType::f16, kv[1].data(), d * 2, rows}, scores.data(), rows, heads, d,
+                    out.data());
+  return out;
+}
+
 TEST(SimdTargets, AttentionAgrees) {
   const std::vector<AttentionShape> shapes = {{3, 40, 20}, {2, 300, 64}, {1, 16, 128}};
   std::vector<std::vector<float>> best;
   for (const AttentionShape& shape : shapes) best.push_back(attend(shape));
+  const std::vector<float> best_rows = attend_rows();
   const std::int64_t supported = hwy::SupportedTargets();
   std::set<std::string> seen;
   std::int64_t disabled = 0;
@@ -55,6 +79,10 @@ TEST(SimdTargets, AttentionAgrees) {
     disabled |= bit;
     disable(disabled);
     if (!seen.insert(simd_target()).second) continue;
+    const std::vector<float> found_rows = attend_rows();
+    for (std::size_t i = 0; i < found_rows.size(); ++i) {
+      ASSERT_NEAR(found_rows[i], best_rows[i], 5e-6F) << simd_target();
+    }
     for (std::size_t s = 0; s < shapes.size(); ++s) {
       const std::vector<float> found = attend(shapes[s]);
       for (std::size_t i = 0; i < found.size(); ++i) {
