@@ -16,16 +16,16 @@ run="mpirun --oversubscribe"
 [ "$(id -u)" != 0 ] || run="$run --allow-run-as-root"
 question=" What is the pass key? The pass key is"
 
-read_text() { # CACHE [OPTIONS]
+read_text() ( # CACHE [OPTIONS]
   cache=$1
   shift
-  echo "+ $run -np 4 build/powerprefill prefill --model data/model --prompt-file data/prompt.txt --out $cache $*"
+  set -x
   $run -np 4 build/powerprefill prefill --model data/model --prompt-file data/prompt.txt --out "$cache" --force "$@"
-}
-answer() { # CACHE
-  echo "+ $run -np 2 build/powerprefill decode $1 --model data/model --prompt \"$question\" --max-new-tokens 7" >&2
+)
+answer() ( # CACHE
+  set -x
   $run -np 2 build/powerprefill decode "$1" --model data/model --prompt "$question" --max-new-tokens 7
-}
+)
 
 read_text "$out/power.h5"
 build/powerprefill inspect "$out/power.h5"

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 import task
 
@@ -78,7 +79,7 @@ def is_reached(prompt, config):
     spec = config["power_attention"]
     block = spec["block"]
     reached = reach(json.dumps(spec), -(-len(prompt.ids) // block), config["num_hidden_layers"] - 1)
-    return all(reached[begin // block:-(-end // block)].any() for begin, end in prompt.needles)
+    return all(reached[begin // block:-(-end // block)].any() for _, _, begin, end in prompt.needles)
 
 
 def cells_done(path):
@@ -95,12 +96,11 @@ def cell(options, vocabulary, filler, model, task_name, tokens, depth):
     config = json.loads(Path(folder, "config.json").read_text())
     prompts = list(prompts_of(vocabulary, filler, task_name, tokens, depth, options.samples))
     scores = scores_of(options, folder, prompts)
-    mean = lambda values: sum(values) / len(values)  # noqa: E731
-    right = mean([is_right(prompt, score["best"]) for prompt, score in zip(prompts, scores)])
-    reached = mean([is_reached(prompt, config) for prompt in prompts])
+    right = fmean([is_right(prompt, score["best"]) for prompt, score in zip(prompts, scores)])
+    reached = fmean([is_reached(prompt, config) for prompt in prompts])
     logs = [score["log_probabilities"] for score in scores]
-    every = -mean([value for log in logs for value in log])
-    answer = -mean([value for prompt, log in zip(prompts, logs) for value in log[-prompt.answer:]])
+    every = -fmean([value for log in logs for value in log])
+    answer = -fmean([value for prompt, log in zip(prompts, logs) for value in log[-prompt.answer:]])
     return dict(zip(FIELDS, (name, task_name, tokens, depth, options.samples, round(right, 4), round(reached, 4),
                              round(every, 5), round(answer, 5), options.compute, options.ranks or 1)))
 
@@ -133,7 +133,7 @@ def table(rows):
     cells = {}
     for row in rows:
         cells.setdefault((row["model"], row["task"], int(row["tokens"])), []).append(row)
-    mean = lambda some, field: sum(float(row[field]) for row in some) / len(some)  # noqa: E731
+    mean = lambda some, field: fmean(float(row[field]) for row in some)  # noqa: E731
     views = {"accuracy (reach)": lambda some: f"{mean(some, 'right'):.1%} ({mean(some, 'reach'):.0%})",
              "perplexity": lambda some: f"{math.exp(mean(some, 'nll')):.2f}",
              "of the answer": lambda some: f"{math.exp(mean(some, 'answer_nll')):.3g}"}

@@ -22,7 +22,7 @@ def main():
     prompt = task.make_prompt(vocabulary, filler, random.Random(options.seed), "passkey", options.tokens,
                               [options.depth])
     text = vocabulary.decode(prompt.ids)
-    sys.stdout.write(text[:text.rindex(" What is the")].lstrip())
+    sys.stdout.write(text[:text.rindex(" " + task.QUESTION.format(c=""))].lstrip())
 
 
 if __name__ == "__main__":

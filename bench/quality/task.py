@@ -128,11 +128,11 @@ class Filler:
 
 
 class Prompt:
-    """`ids`, of which the last `answer` are the answer; `known` = [(slot, digits, first position at
-    which it is known)]; `needles` = [(begin, end)]."""
+    """`ids`, of which the last `answer` are the answer; `needles` = [(slot, digits, begin, end)]: the key
+    of the slot is known from `end` on."""
 
-    def __init__(self, ids, answer, known, needles):
-        self.ids, self.answer, self.known, self.needles = ids, answer, known, needles
+    def __init__(self, ids, answer, needles):
+        self.ids, self.answer, self.needles = ids, answer, needles
 
 
 def make_prompt(vocabulary, filler, draw, task, tokens, depths):
@@ -158,13 +158,12 @@ def make_prompt(vocabulary, filler, draw, task, tokens, depths):
     answer = vocabulary.encode(f" {key}.")
     room = tokens - sum(map(len, needles)) - len(question) - len(answer)
     ids, ends = filler.cut(draw, room)
-    known, said = [], []
+    said = []
     places = [min(ends, key=lambda end, depth=depth: abs(end - depth * len(ids))) for depth in sorted(depths)]
     result, done = [], 0
     for place, needle, (slot, digits) in zip(places, needles, slots):
         result += ids[done:place] + needle
         done = place
-        known.append((slot, [int(digit) for digit in digits], len(result)))
-        said.append((len(result) - len(needle), len(result)))
+        said.append((slot, [int(digit) for digit in digits], len(result) - len(needle), len(result)))
     result += ids[done:] + question
-    return Prompt(result + answer, len(answer), known, said)
+    return Prompt(result + answer, len(answer), said)

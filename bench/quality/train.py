@@ -99,8 +99,8 @@ class Rows(IterableDataset):
             prompt = task.make_prompt(self.vocabulary, self.filler, draw, name, tokens, depths)
             row["ids"][i, :len(prompt.ids)] = prompt.ids
             row["ends"][i], row["answers"][i] = len(prompt.ids), prompt.answer
-            for slot, digits, start in prompt.known:
-                row["starts"][i, slot], row["digits"][i, slot] = start, digits
+            for slot, digits, _, end in prompt.needles:
+                row["starts"][i, slot], row["digits"][i, slot] = end, digits
         return {name: torch.from_numpy(values) for name, values in row.items()}
 
 
@@ -229,7 +229,7 @@ class Trainer:
                 print(name, length, *(f"{cell:.2f}" for cell in cells), flush=True)
 
 
-def options_of(arguments=None):
+def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attention", default="power")
     parser.add_argument("--block", type=int, default=32)
@@ -252,11 +252,7 @@ def options_of(arguments=None):
     parser.add_argument("--log-every", type=int, default=100)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, required=True)
-    return parser.parse_args(arguments)
-
-
-def main():
-    options = options_of()
+    options = parser.parse_args()
     trainer = Trainer(options)
     seen = trainer.train()
     save(trainer.model, options.out, trainer.vocabulary, pattern_of(options), max(options.lengths))

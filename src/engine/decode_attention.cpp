@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <span>
+#include <vector>
 
 #include "base/checked.hpp"
 #include "engine/decoder_state.hpp"

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <type_traits>
 
+#include "math/convert.hpp"
 #include "math/simd.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -44,17 +44,10 @@ inline Vector Load(const std::byte* row, std::int64_t i) {
   }
 }
 
-template <DType kType>
-inline float LoadOne(const std::byte* row, std::int64_t i) {
-  if constexpr (kType == DType::f32) {
-    float value = 0;
-    std::memcpy(&value, row + 4 * i, sizeof value);
-    return value;
-  } else {
-    std::uint16_t half = 0;
-    std::memcpy(&half, row + 2 * i, sizeof half);
-    return kType == DType::bf16 ? f32_from_bf16(half) : f32_from_f16(half);
-  }
+inline float LoadOne(DType dtype, const std::byte* row, std::int64_t i) {
+  float value = 0;
+  widen(dtype, row + i * static_cast<std::int64_t>(bytes_of(dtype)), {&value, 1});
+  return value;
 }
 
 // One sum per row and head, whatever is computed beside it.
@@ -80,7 +73,7 @@ void ScoreTile(const HeadRows& keys, std::int64_t first, const float* query, std
     for (std::int64_t h = 0; h < kHeadCount; ++h) {
       float sum = hn::GetLane(hn::SumOfLanes(kFloats, sums[r][h]));
       for (std::int64_t j = i; j < d; ++j)
-        sum += query[h * d + j] * LoadOne<kType>(row + r * keys.stride, j);
+        sum += query[h * d + j] * LoadOne(kType, row + r * keys.stride, j);
       scores[h * ld + first + r] = scale * sum;
     }
   }
@@ -117,7 +110,7 @@ void AddTile(const HeadRows& values, std::int64_t first, const float* weights, s
   for (; i < d; ++i) {
     for (std::int64_t h = 0; h < kHeadCount; ++h) {
       for (std::int64_t r = 0; r < kRowCount; ++r) {
-        out[h * d + i] += weights[h * ld + first + r] * LoadOne<kType>(row + r * values.stride, i);
+        out[h * d + i] += weights[h * ld + first + r] * LoadOne(kType, row + r * values.stride, i);
       }
     }
   }
@@ -150,44 +143,37 @@ inline void ForHeads(std::int64_t heads, const Use& use) {
   }
 }
 
-template <DType kType>
-void ScoreRowsOf(const HeadRows& keys, const float* query, std::int64_t heads, std::int64_t d,
-                 float scale, float* scores, std::int64_t ld) {
-  ForHeads(heads, [&](std::int64_t h, auto count) {
-    ScoreHeads<kType, count()>(keys, query + h * d, d, scale, scores + h * ld, ld);
-  });
-}
-
-template <DType kType>
-void AddWeightedRowsOf(const HeadRows& values, const float* weights, std::int64_t ld,
-                       std::int64_t heads, std::int64_t d, float* out) {
-  ForHeads(heads, [&](std::int64_t h, auto count) {
-    AddHeads<kType, count()>(values, weights + h * ld, ld, d, out + h * d);
-  });
+// Calls use(constant dtype).
+template <typename Use>
+inline void WithType(DType dtype, const Use& use) {
+  switch (dtype) {
+    case DType::f32:
+      return use(std::integral_constant<DType, DType::f32>());
+    case DType::bf16:
+      return use(std::integral_constant<DType, DType::bf16>());
+    case DType::f16:
+      return use(std::integral_constant<DType, DType::f16>());
+  }
 }
 
 void ScoreRows(const HeadRows& keys, const float* query, std::int64_t heads, std::int64_t d,
                float scale, float* scores, std::int64_t ld) {
-  switch (keys.dtype) {
-    case DType::f32:
-      return ScoreRowsOf<DType::f32>(keys, query, heads, d, scale, scores, ld);
-    case DType::bf16:
-      return ScoreRowsOf<DType::bf16>(keys, query, heads, d, scale, scores, ld);
-    case DType::f16:
-      return ScoreRowsOf<DType::f16>(keys, query, heads, d, scale, scores, ld);
-  }
+  WithType(keys.dtype, [&](auto type) {
+    constexpr DType kType = type();
+    ForHeads(heads, [&](std::int64_t h, auto count) {
+      ScoreHeads<kType, count()>(keys, query + h * d, d, scale, scores + h * ld, ld);
+    });
+  });
 }
 
 void AddWeightedRows(const HeadRows& values, const float* weights, std::int64_t ld,
                      std::int64_t heads, std::int64_t d, float* out) {
-  switch (values.dtype) {
-    case DType::f32:
-      return AddWeightedRowsOf<DType::f32>(values, weights, ld, heads, d, out);
-    case DType::bf16:
-      return AddWeightedRowsOf<DType::bf16>(values, weights, ld, heads, d, out);
-    case DType::f16:
-      return AddWeightedRowsOf<DType::f16>(values, weights, ld, heads, d, out);
-  }
+  WithType(values.dtype, [&](auto type) {
+    constexpr DType kType = type();
+    ForHeads(heads, [&](std::int64_t h, auto count) {
+      AddHeads<kType, count()>(values, weights + h * ld, ld, d, out + h * d);
+    });
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -12,7 +12,7 @@ from support.checkpoint import run  # noqa: E402
 import task  # noqa: E402
 
 MODEL, TEXT = ROOT / "data/model", ROOT / "data/prompt.txt"
-QUESTION = " What is the pass key? The pass key is"
+QUESTION = " " + task.QUESTION.format(c="")
 SLIDING = "--attention sliding --block 32 --window 10 --sink 1".split()  # as many blocks as power
 
 
@@ -28,9 +28,10 @@ class EmbeddedModel(unittest.TestCase):
         self.assertEqual(result.code, 0, result)
         return result.stdout
 
-    def answer(self, ranks, options=(), text=("--prompt-file", TEXT)):
+    def answer(self, ranks, options=(), text=TEXT):
         cache = self.folder / "kv.h5"
-        self.passed(["prefill", "--model", MODEL, *text, "--out", cache, "--force", "--quiet", *options], ranks)
+        self.passed(["prefill", "--model", MODEL, "--prompt-file", text, "--out", cache, "--force", "--quiet",
+                     *options], ranks)
         return self.passed(["decode", cache, "--model", MODEL, "--prompt", QUESTION, "--max-new-tokens", 7,
                             "--quiet"], min(2, ranks)).strip()
 
@@ -56,7 +57,7 @@ class EmbeddedModel(unittest.TestCase):
                 said = " " + task.NEEDLE.format(c="", k=key)
                 new = self.folder / "text.txt"
                 new.write_text((filler[:place] + said + filler[place:end]).lstrip())
-                self.assertEqual(self.answer(3, text=("--prompt-file", new)), f"{key}.")
+                self.assertEqual(self.answer(3, text=new), f"{key}.")
 
     def test_size(self):
         self.assertLess(sum(file.stat().st_size for file in MODEL.iterdir()), 10e6)

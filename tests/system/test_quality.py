@@ -54,7 +54,7 @@ class Quality(ModelCase):
                 self.assertTrue(question.endswith("pass key is"), question[-40:])
                 self.assertRegex(answer, r"^\d{5}$")
                 self.assertEqual(VOCABULARY.encode(f" {answer}."), prompt.ids[-prompt.answer:])
-                for _, digits, known in prompt.known:
+                for _, digits, _, known in prompt.needles:
                     before = VOCABULARY.decode(prompt.ids[:known])
                     self.assertTrue(before.endswith("pass key."), before[-40:])
                     if name == "passkey":
@@ -65,9 +65,9 @@ class Quality(ModelCase):
         """A needle over two blocks is in reach when one of them is."""
         config = {"num_hidden_layers": 2, "power_attention": {"pattern": "dilated", "block": 4, "window": 3}}
         for begin, end, expected in ((0, 4, True), (4, 8, False), (3, 6, True), (5, 9, True), (8, 12, True)):
-            prompt = task.Prompt([0] * 12, 2, [], [(begin, end)])
+            prompt = task.Prompt([0] * 12, 2, [(0, [], begin, end)])
             self.assertEqual(evaluate.is_reached(prompt, config), expected, (begin, end))
-        self.assertFalse(evaluate.is_reached(task.Prompt([0] * 12, 2, [], [(0, 4), (4, 8)]), config))
+        self.assertFalse(evaluate.is_reached(task.Prompt([0] * 12, 2, [(0, [], 0, 4), (0, [], 4, 8)]), config))
 
     def test_reach(self):
         """What the evaluation calls reached is what the pattern's own analysis says."""
@@ -96,7 +96,7 @@ class Quality(ModelCase):
         self.assertIn("random", (self.folder / "f.svg").read_text())
 
     def test_right_answers(self):
-        prompt = task.Prompt([1, 2, 3, 4], 2, [], [])
+        prompt = task.Prompt([1, 2, 3, 4], 2, [])
         self.assertTrue(evaluate.is_right(prompt, [9, 3, 4]))
         self.assertFalse(evaluate.is_right(prompt, [9, 3, 5]))
 
