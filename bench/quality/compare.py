@@ -33,12 +33,12 @@ TOLERANCE = 1e-5
 
 
 @torch.no_grad()
-def forward(model, ids, spec):
-    """Final hidden states (T, E) and logits (T, V)."""
-    allowed = torch.from_numpy(attended_tokens(spec, len(ids), spec["block"]))
-    rope = rotary(model.shape, torch.arange(len(ids)))
-    hidden = model(torch.tensor(ids)[None], rope, dense_attention, allowed)[0]
-    return hidden, model.logits(hidden)
+def forward(model, ids, allowed):
+    """Final hidden states (T, E) and logits (T, V) under a mask of at least (T, T), where the mask is."""
+    count, device = len(ids), allowed.device
+    rope = rotary(model.shape, torch.arange(count, device=device))
+    hidden = model(torch.tensor(ids, device=device)[None], rope, dense_attention, allowed[:count, :count])[0]
+    return hidden.cpu(), model.logits(hidden).cpu()
 
 
 def relative(value, reference):
@@ -77,20 +77,22 @@ def main():
                         help="instead: the first N prompts of every cell of evaluate.py")
     parser.add_argument("--compute", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--tie", type=float, default=0.1, help="bf16: logits that are as good as equal")
+    parser.add_argument("--device", default="cpu", help="where PyTorch computes: cpu or cuda")
     parser.add_argument("--ranks", type=int, default=0, help="under mpirun; 0: without it")
     parser.add_argument("--threads", type=int, default=0, help="a rank; 0: powerprefill's choice")
     parser.add_argument("--binary", default="build/powerprefill")
     parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
     options = parser.parse_args()
-    config = json.loads((options.model / "config.json").read_text())
+    spec = json.loads((options.model / "config.json").read_text())["power_attention"]
     prompts = prompts_for(options)
-    model = load(options.model)
+    model = load(options.model).to(options.device)
+    allowed = torch.from_numpy(attended_tokens(spec, options.tokens, spec["block"])).to(options.device)
     if options.compute == "f32":
         model = model.double()
     best = [score["best"] for score in scores_of(options, options.model, prompts)]
     failed = ties = 0
     for index, (prompt, found) in enumerate(zip(prompts, best)):
-        hidden, logits = forward(model, prompt.ids, config["power_attention"])
+        hidden, logits = forward(model, prompt.ids, allowed)
         if options.compute == "f32":
             with tempfile.TemporaryDirectory(prefix="powerprefill-compare-") as folder:
                 our_hidden, our_logits = ours(options, prompt.ids, Path(folder))

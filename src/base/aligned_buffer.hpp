@@ -3,14 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
-#include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
 
 #include "base/checked.hpp"
+#include "base/zeroed_memory.hpp"
 
 namespace powerprefill {
 
@@ -19,13 +18,10 @@ class AlignedBuffer {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  static constexpr std::size_t kAlignment = 64;
-
   AlignedBuffer() = default;
   explicit AlignedBuffer(std::int64_t size) : size_(checked_cast<std::size_t>(size)) {
     const auto bytes = static_cast<std::size_t>(checked_mul(size, sizeof(T)));
-    data_.reset(static_cast<T*>(::operator new (bytes, std::align_val_t{kAlignment})));
-    std::memset(static_cast<void*>(data_.get()), 0, bytes);
+    data_ = {static_cast<T*>(take_zeroed(bytes)), Free{bytes}};
   }
 
   AlignedBuffer(AlignedBuffer&& other) noexcept
@@ -48,7 +44,8 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(T* p) const noexcept { ::operator delete (p, std::align_val_t{kAlignment}); }
+    std::size_t bytes = 0;
+    void operator()(T* p) const noexcept { give_back(p, bytes); }
   };
   std::unique_ptr<T, Free> data_;
   std::size_t size_ = 0;

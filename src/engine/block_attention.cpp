@@ -69,6 +69,9 @@ void BlockAttention::advance(ThreadPool& pool, const FindBlock& find,
     }
     if (!step.views.empty()) steps.push_back(std::move(step));
   }
+  // The longest first, so that no thread is left with one when the others are done.
+  std::stable_sort(steps.begin(), steps.end(),
+                   [](const Step& a, const Step& b) { return a.views.size() > b.views.size(); });
   const std::int64_t heads = kv_shape_.kv_heads;
   pool.run(
       static_cast<std::int64_t>(steps.size()) * heads,

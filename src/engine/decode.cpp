@@ -26,7 +26,9 @@ constexpr double kChunkShare = 0.5;
 }  // namespace
 
 void Decoder::State::open(bool append, bool allow_mixed) {
-  past.emplace(CacheReader::open(path), model.share_of_memory(kBlockShare));
+  CacheReader reader = CacheReader::open(path);
+  const OutputRange heads = part_of(reader.header().num_kv_heads, world.rank(), world.size());
+  past.emplace(std::move(reader), heads, model.share_of_memory(kBlockShare));
   const CacheHeader& header = past->reader().header();
   schedule = schedule_from_json(header.schedule);
   CacheHeader own = header_for(model, schedule, header.dtype);
@@ -52,7 +54,8 @@ void Decoder::State::open(bool append, bool allow_mixed) {
   update.resize(hidden.size());
   projected.resize(static_cast<std::size_t>((c.heads + 2 * c.kv_heads) * c.head_dim));
   attended.resize(static_cast<std::size_t>(c.heads * c.head_dim));
-  gate_up.resize(static_cast<std::size_t>(2 * c.feed_forward));
+  gate.resize(static_cast<std::size_t>(c.feed_forward));
+  up.resize(static_cast<std::size_t>(c.feed_forward));
 }
 
 void Decoder::State::require_known(std::int32_t token) const {

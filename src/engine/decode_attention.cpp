@@ -95,9 +95,7 @@ void Decoder::State::attend(std::int64_t layer, const OutputRange& kv_heads) {
   const std::vector<std::int64_t> blocks =
       patterns[static_cast<std::size_t>(layer)]->key_blocks(tokens / block);
   past->begin_layer();
-  for (const std::int64_t b : blocks) {
-    if (b * block < past->file_tokens()) past->load(layer, b);
-  }
+  past->load(*model.pool, layer, blocks);
   const auto run = std::max<std::int64_t>(1, kTaskTokens / block);
   const std::int64_t runs = ceil_div(static_cast<std::int64_t>(blocks.size()), run);
   const std::int64_t stride = GroupStates::floats(group, d);

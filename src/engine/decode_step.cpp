@@ -84,14 +84,13 @@ void Decoder::State::feed_forward(std::int64_t layer) {
   const std::int64_t f = c.feed_forward;
   rms_norm(hidden.data(), weights.post_norm.data(), c.norm_epsilon, c.hidden, normed.data());
   const OutputRange mine = part_of(f, world.rank(), world.size());
-  const Linear linear = {weights.gate_up, {}, c.hidden, 2 * f};
-  apply_linear_row(*model.pool, linear, normed.data(), mine.begin, mine.end, gate_up.data());
-  apply_linear_row(*model.pool, linear, normed.data(), f + mine.begin, f + mine.end,
-                   gate_up.data());
-  silu_multiply(gate_up.data() + mine.begin, gate_up.data() + f + mine.begin,
-                mine.end - mine.begin);
-  gather_parts(world, f, 1, std::span(gate_up).first(static_cast<std::size_t>(f)));
-  residual({weights.down, {}, f, c.hidden}, gate_up.data());
+  apply_linear_row(*model.pool, {weights.gate, {}, c.hidden, f}, normed.data(), mine.begin,
+                   mine.end, gate.data());
+  apply_linear_row(*model.pool, {weights.up, {}, c.hidden, f}, normed.data(), mine.begin, mine.end,
+                   up.data());
+  silu_multiply(gate.data() + mine.begin, up.data() + mine.begin, mine.end - mine.begin);
+  gather_parts(world, f, 1, gate);
+  residual({weights.down, {}, f, c.hidden}, gate.data());
 }
 
 void Decoder::State::residual(const Linear& linear, const float* x) {

@@ -49,7 +49,8 @@ struct Decoder::State {
   std::vector<float> projected;  // ((H + 2 G) D), own heads only
   std::vector<float> attended;   // (H D)
   std::vector<float> partial;    // softmax states of runs of key blocks
-  std::vector<float> gate_up;    // (2 F)
+  std::vector<float> gate;       // (F)
+  std::vector<float> up;         // (F)
 
   void open(bool append, bool allow_mixed);
   void step(std::int32_t token);

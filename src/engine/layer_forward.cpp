@@ -23,8 +23,7 @@ constexpr std::int64_t kRowsPerTask = 32;
 static_assert(kTileTokens % kRowsPerTask == 0);
 
 std::int64_t widest_projection(const ModelConfig& config) {
-  return std::max({2 * config.kv_heads * config.head_dim, config.heads * config.head_dim,
-                   2 * config.feed_forward});
+  return std::max(2 * config.kv_heads * config.head_dim, config.heads * config.head_dim);
 }
 
 }  // namespace
@@ -188,8 +187,7 @@ void LayerForward::feed_forward(std::int64_t layer) {
     float* hidden = hidden_.data() + tile * kTileTokens * e;
     {
       const ZoneTimer timer(context_.zones, Zone::attention_out);
-      std::fill_n(attended_.data(), tiles * kTileTokens * width * operand_bytes(compute()),
-                  std::byte{0});
+      clear_other_rows(tile, tiles, width);
       run_rows(tile, tiles, [&](std::int64_t row, std::int64_t, std::int64_t block_row) {
         std::array<float, kLargestHead> result;
         std::byte* out = operand_row(attended_, row, width);
@@ -204,15 +202,8 @@ void LayerForward::feed_forward(std::int64_t layer) {
     }
     normalise(tile, tiles, weights.post_norm);
     const ZoneTimer timer(context_.zones, Zone::mlp);
-    apply_linear(context_.pool, {weights.gate_up, {}, e, 2 * f}, tiles, {normed_.data(), e},
-                 {projected_.data(), 2 * f}, false, context_.poll);
-    context_.pool.run(tiles * kTileTokens / kRowsPerTask, [&](std::int64_t task, int) {
-      for (std::int64_t r = task * kRowsPerTask; r < (task + 1) * kRowsPerTask; ++r) {
-        float* gate = projected_.data() + r * 2 * f;
-        silu_multiply(gate, gate + f, f);
-        store_operands(compute(), gate, f, operand_row(activated_, r, f));
-      }
-    });
+    apply_gated(context_.pool, {weights.gate, weights.up, e, f}, tiles, {normed_.data(), e},
+                activated_.data(), context_.poll);
     apply_linear(context_.pool, {weights.down, {}, f, e}, tiles, {activated_.data(), f},
                  {hidden, e}, true, context_.poll);
   });
@@ -262,6 +253,20 @@ void LayerForward::normalise(std::int64_t tile, std::int64_t tiles, std::span<co
       store_operands(compute(), row, e, out);
     }
   });
+}
+
+// Zeroes the rows of attended_ whose tokens are not this rank's, where a wave before had its own.
+void LayerForward::clear_other_rows(std::int64_t tile, std::int64_t tiles, std::int64_t width) {
+  const auto clear = [&](std::int64_t begin, std::int64_t end) {
+    std::memset(operand_row(attended_, begin, width), 0,
+                static_cast<std::size_t>((end - begin) * width * operand_bytes(compute())));
+  };
+  const std::int64_t first_row = tile * kTileTokens;
+  for (std::int64_t t = 0; t < tiles; ++t) {
+    const LocalRows::TileTokens owned = local_.tokens_of_tile(tile + t);
+    clear(t * kTileTokens, owned.begin_row - first_row);
+    clear(owned.end_row - first_row, (t + 1) * kTileTokens);
+  }
 }
 
 // body(row of the wave's buffers, position, row when blocks lie end to end) for all owned tokens of

@@ -67,6 +67,7 @@ class LayerForward {
   std::byte* operand_row(AlignedBuffer<std::byte>& buffer, std::int64_t row,
                          std::int64_t width) const;
   void normalise(std::int64_t tile, std::int64_t tiles, std::span<const float> weight);
+  void clear_other_rows(std::int64_t tile, std::int64_t tiles, std::int64_t width);
   void run_rows(std::int64_t tile, std::int64_t tiles,
                 const std::function<void(std::int64_t row, std::int64_t position,
                                          std::int64_t block_row)>& body);

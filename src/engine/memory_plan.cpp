@@ -31,7 +31,7 @@ RankMemory rank_memory(const ModelConfig& config, const KvShape& kv, const Chunk
   const std::int64_t tiles =
       std::min<std::int64_t>(rows / kTileTokens, chunk.threads > 1 ? 2 * chunk.threads : 1);
   const std::int64_t queries = config.heads * config.head_dim;
-  const std::int64_t widest = std::max({2 * kv.row_elements(), queries, 2 * config.feed_forward});
+  const std::int64_t widest = std::max(2 * kv.row_elements(), queries);
   RankMemory memory;
   memory.activations =
       (rows * config.hidden + owned * config.head_dim +

@@ -4,10 +4,11 @@
 
 namespace powerprefill {
 
-PastBlocks::PastBlocks(CacheReader reader, std::int64_t budget)
+PastBlocks::PastBlocks(CacheReader reader, OutputRange heads, std::int64_t budget)
     : reader_(std::move(reader)),
       shape_{reader_.header().block_tokens, reader_.header().num_kv_heads,
              reader_.header().head_dim, reader_.header().dtype},
+      heads_(heads),
       budget_(budget),
       rows_(static_cast<std::size_t>(reader_.header().num_layers)) {}
 
@@ -26,40 +27,53 @@ void PastBlocks::reopen(CacheReader reader) {
   for (Block& rows : rows_) rows = {};
 }
 
-void PastBlocks::load(std::int64_t layer, std::int64_t block) {
-  const Name name = {layer, block};
-  const auto [place, is_new] = blocks_.try_emplace(name);
-  Block& data = place->second;
-  data.epoch = epoch_;
-  if (!is_new) {
-    recent_.splice(recent_.begin(), recent_, data.place);
-    return;
+void PastBlocks::load(ThreadPool& pool, std::int64_t layer, std::span<const std::int64_t> blocks) {
+  if (heads_.begin == heads_.end) return;
+  std::vector<std::int64_t> missing;
+  for (const std::int64_t block : blocks) {
+    if (block * shape_.block >= file_tokens()) continue;
+    const auto place = blocks_.find({layer, block});
+    if (place == blocks_.end()) {
+      missing.push_back(block);
+      continue;
+    }
+    place->second.epoch = epoch_;
+    recent_.splice(recent_.begin(), recent_, place->second.place);
   }
-  data.place = recent_.insert(recent_.begin(), name);
-  read_by_heads(layer, KvPart::key, block, data.key);
-  read_by_heads(layer, KvPart::value, block, data.value);
-  bytes_read_ += data.bytes();
-  bytes_held_ += data.bytes();
-  if (zeroed_) {
-    std::fill(data.key.begin(), data.key.end(), std::byte{0});
-    std::fill(data.value.begin(), data.value.end(), std::byte{0});
+  std::vector<Block> read(missing.size());
+  pool.run(std::ssize(missing), [&](std::int64_t i, int) {
+    const auto at = static_cast<std::size_t>(i);
+    read[at].key = read_by_heads(layer, KvPart::key, missing[at]);
+    read[at].value = read_by_heads(layer, KvPart::value, missing[at]);
+  });
+  for (std::size_t i = 0; i < missing.size(); ++i) {
+    const Name name = {layer, missing[i]};
+    read[i].epoch = epoch_;
+    read[i].place = recent_.insert(recent_.begin(), name);
+    bytes_held_ += read[i].bytes();
+    bytes_read_ += 2 * reader_.rows_of(missing[i]) * shape_.row_bytes();
+    blocks_.insert_or_assign(name, std::move(read[i]));
   }
   make_room();
 }
 
-void PastBlocks::read_by_heads(std::int64_t layer, KvPart part, std::int64_t block,
-                               std::vector<std::byte>& data) {
+std::vector<std::byte> PastBlocks::read_by_heads(std::int64_t layer, KvPart part,
+                                                 std::int64_t block) const {
   const std::int64_t rows = reader_.rows_of(block);
   const std::int64_t head_bytes = shape_.row_bytes() / shape_.kv_heads;
-  rows_read_.resize(static_cast<std::size_t>(rows * shape_.row_bytes()));
-  reader_.read_block(layer, part, block, rows_read_);
-  data.resize(rows_read_.size());
-  const std::byte* from = rows_read_.data();
+  thread_local std::vector<std::byte> whole;  // (rows, G, D)
+  whole.resize(static_cast<std::size_t>(rows * shape_.row_bytes()));
+  reader_.read_block(layer, part, block, whole);
+  std::vector<std::byte> data(
+      static_cast<std::size_t>((heads_.end - heads_.begin) * rows * head_bytes));
+  if (zeroed_) return data;
   for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t head = 0; head < shape_.kv_heads; ++head, from += head_bytes) {
-      std::copy_n(from, head_bytes, data.data() + (head * rows + row) * head_bytes);
+    for (std::int64_t head = heads_.begin; head < heads_.end; ++head) {
+      std::copy_n(whole.data() + row * shape_.row_bytes() + head * head_bytes, head_bytes,
+                  data.data() + ((head - heads_.begin) * rows + row) * head_bytes);
     }
   }
+  return data;
 }
 
 void PastBlocks::make_room() {
@@ -76,8 +90,9 @@ HeadKeysValues PastBlocks::file_rows(std::int64_t layer, std::int64_t block,
                                      std::int64_t kv_head) const {
   const Block& data = blocks_.at({layer, block});
   const std::int64_t head_bytes = shape_.row_bytes() / shape_.kv_heads;
-  const std::int64_t rows = static_cast<std::int64_t>(data.key.size()) / shape_.row_bytes();
-  const std::int64_t at = kv_head * rows * head_bytes;
+  const std::int64_t rows =
+      static_cast<std::int64_t>(data.key.size()) / head_bytes / (heads_.end - heads_.begin);
+  const std::int64_t at = (kv_head - heads_.begin) * rows * head_bytes;
   return {{shape_.dtype, data.key.data() + at, head_bytes, rows},
           {shape_.dtype, data.value.data() + at, head_bytes, rows}};
 }

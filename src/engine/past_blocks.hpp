@@ -9,8 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/thread_pool.hpp"
 #include "cache/reader.hpp"
 #include "engine/layer_kv.hpp"
+#include "engine/row_parallel.hpp"
 #include "math/row_attention.hpp"
 
 namespace powerprefill {
@@ -21,11 +23,11 @@ struct HeadKeysValues {
   HeadRows value;
 };
 
-// Blocks of the file stay in memory up to `budget` bytes, those used last; a layer's attention
-// holds as many as it needs at once, whatever the budget.
+// Of the file the rows of the key/value heads `heads` stay in memory, up to `budget` bytes of the
+// blocks used last; a layer's attention holds as many as it needs at once, whatever the budget.
 class PastBlocks {
  public:
-  PastBlocks(CacheReader reader, std::int64_t budget);
+  PastBlocks(CacheReader reader, OutputRange heads, std::int64_t budget);
 
   const CacheReader& reader() const { return reader_; }
   const KvShape& shape() const { return shape_; }
@@ -36,8 +38,8 @@ class PastBlocks {
 
   // Begins the attention of a layer: the blocks of the one before need not stay.
   void begin_layer() { ++epoch_; }
-  // Reads and checks the rows of `block` that the file has, unless they are here already.
-  void load(std::int64_t layer, std::int64_t block);
+  // Reads and checks what the file has of `blocks` and is not here yet.
+  void load(ThreadPool& pool, std::int64_t layer, std::span<const std::int64_t> blocks);
   // A head's part of what load() brought since begin_layer(). Any number of threads.
   HeadKeysValues file_rows(std::int64_t layer, std::int64_t block, std::int64_t kv_head) const;
 
@@ -51,29 +53,28 @@ class PastBlocks {
 
   void zero_file_blocks() { zeroed_ = true; }
   std::int64_t bytes_read() const { return bytes_read_; }
-  std::int64_t bytes_held() const { return bytes_held_; }
 
  private:
   using Name = std::pair<std::int64_t, std::int64_t>;  // layer, block
   struct Block {
-    std::vector<std::byte> key;  // of the file: (G, rows, D), so that a head is read in one go
+    // Of the file: (heads, rows, D), so that a head is read in one go.
+    std::vector<std::byte> key;
     std::vector<std::byte> value;
     std::uint64_t epoch = 0;
     std::list<Name>::iterator place;  // in recent_
     std::int64_t bytes() const { return static_cast<std::int64_t>(key.size() + value.size()); }
   };
-  void read_by_heads(std::int64_t layer, KvPart part, std::int64_t block,
-                     std::vector<std::byte>& data);
+  std::vector<std::byte> read_by_heads(std::int64_t layer, KvPart part, std::int64_t block) const;
   void make_room();
 
   CacheReader reader_;
   KvShape shape_;
+  OutputRange heads_;
   std::int64_t budget_;
   std::map<Name, Block> blocks_;
   std::list<Name> recent_;   // the block used last in front
   std::vector<Block> rows_;  // by layer: (rows, G, D)
   std::uint64_t epoch_ = 1;
-  std::vector<std::byte> rows_read_;
   bool zeroed_ = false;
   std::int64_t bytes_read_ = 0;
   std::int64_t bytes_held_ = 0;

@@ -1,6 +1,7 @@
 #include "math/linear.hpp"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
@@ -13,6 +14,11 @@ namespace powerprefill {
 namespace {
 
 constexpr std::int64_t kRowOutputs = 64;  // outputs per task of a single-row product
+
+void require_dense(const OperandView& x, std::int64_t inputs) {
+  if (x.ld == inputs) return;
+  throw Error(ErrorCode::internal, "rows of bf16 operands have to lie end to end");
+}
 
 // Moves a dense panel of results to where it belongs.
 void place_panel(const Linear& linear, std::int64_t first, std::int64_t count, const float* panel,
@@ -30,9 +36,7 @@ void place_panel(const Linear& linear, std::int64_t first, std::int64_t count, c
 
 void apply_packed(ThreadPool& pool, const Linear& linear, std::int64_t tiles, OperandView x,
                   MatrixSpan y, bool accumulate, const std::function<void()>& between) {
-  if (x.ld != linear.inputs) {
-    throw Error(ErrorCode::internal, "rows of bf16 operands have to lie end to end");
-  }
+  require_dense(x, linear.inputs);
   const PackedShape shape(linear.inputs, linear.outputs);
   const auto* rows = static_cast<const std::uint16_t*>(x.data);
   // Tiles of a panel follow each other: the panel stays in the core's cache.
@@ -46,6 +50,41 @@ void apply_packed(ThreadPool& pool, const Linear& linear, std::int64_t tiles, Op
                        linear.weight.packed.data() + shape.offset(panel), result.data());
         place_panel(linear, shape.first_output(panel), shape.outputs_of(panel), result.data(),
                     kTileTokens, {y.data + row * y.ld, y.ld}, accumulate);
+      },
+      between);
+}
+
+// The products of one task of a gated layer: outputs [first, first + count) of kTileTokens rows.
+struct GatedPart {
+  std::int64_t first;
+  std::int64_t count;
+  float* gate;  // (kTileTokens, count)
+  float* up;    // likewise
+};
+
+// Tasks over (panel, tile), tiles of a panel one after another: multiply(part, panel, first row).
+template <typename Multiply>
+void run_gated(ThreadPool& pool, const GatedLinear& linear, std::int64_t tiles,
+               std::int64_t panel_outputs, void* y, const std::function<void()>& between,
+               const Multiply& multiply) {
+  const Compute compute = linear.gate.compute;
+  pool.run(
+      tiles * ceil_div(linear.outputs, panel_outputs),
+      [&](std::int64_t task, int) {
+        thread_local AlignedBuffer<float> room(2 * kTileTokens * kPanelOutputs);
+        const std::int64_t panel = task / tiles;
+        const std::int64_t row = task % tiles * kTileTokens;
+        const std::int64_t first = panel * panel_outputs;
+        const std::int64_t count = std::min(panel_outputs, linear.outputs - first);
+        const GatedPart part = {first, count, room.data(), room.data() + kTileTokens * count};
+        multiply(part, panel, row);
+        for (std::int64_t r = 0; r < kTileTokens; ++r) {
+          float* gate = part.gate + r * count;
+          silu_multiply(gate, part.up + r * count, count);
+          store_operands(compute, gate, count,
+                         static_cast<std::byte*>(y) +
+                             ((row + r) * linear.outputs + first) * operand_bytes(compute));
+        }
       },
       between);
 }
@@ -97,6 +136,35 @@ void apply_linear(ThreadPool& pool, const Linear& linear, std::int64_t tiles, Op
         }
       },
       between);
+}
+
+void apply_gated(ThreadPool& pool, const GatedLinear& linear, std::int64_t tiles, OperandView x,
+                 void* y, const std::function<void()>& between) {
+  if (linear.gate.compute == Compute::bf16) {
+    static_assert(kBf16Panel <= kPanelOutputs);
+    require_dense(x, linear.inputs);
+    const PackedShape shape(linear.inputs, linear.outputs);
+    const auto* rows = static_cast<const std::uint16_t*>(x.data);
+    run_gated(pool, linear, tiles, kBf16Panel, y, between,
+              [&](const GatedPart& part, std::int64_t panel, std::int64_t row) {
+                for (const auto& [weight, out] :
+                     {std::pair(&linear.gate, part.gate), std::pair(&linear.up, part.up)}) {
+                  multiply_panel(shape, panel, kTileTokens, rows + row * x.ld,
+                                 weight->packed.data() + shape.offset(panel), out);
+                }
+              });
+    return;
+  }
+  const auto* rows = static_cast<const float*>(x.data);
+  run_gated(pool, linear, tiles, kPanelOutputs, y, between,
+            [&](const GatedPart& part, std::int64_t, std::int64_t row) {
+              for (const auto& [weight, out] :
+                   {std::pair(&linear.gate, part.gate), std::pair(&linear.up, part.up)}) {
+                gemm_nt(kTileTokens, part.count, linear.inputs, {rows + row * x.ld, x.ld},
+                        {weight->values.data() + part.first * linear.inputs, linear.inputs}, 0.0F,
+                        {out, part.count});
+              }
+            });
 }
 
 void apply_linear_row(ThreadPool& pool, const Linear& linear, const float* x, std::int64_t begin,

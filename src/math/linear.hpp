@@ -49,6 +49,19 @@ struct OperandView {
 void apply_linear(ThreadPool& pool, const Linear& linear, std::int64_t tiles, OperandView x,
                   MatrixSpan y, bool accumulate, const std::function<void()>& between = {});
 
+// The feed-forward layer's first half, SwiGLU: gate and up (outputs, inputs) without biases.
+struct GatedLinear {
+  WeightMatrix gate;
+  WeightMatrix up;
+  std::int64_t inputs;
+  std::int64_t outputs;
+};
+
+// silu(x gate^T) (x up^T) for `tiles` tiles, elementwise, into `y`: rows of operands that lie end to
+// end, (tiles kTileTokens, outputs). The two products never leave the core that computes them.
+void apply_gated(ThreadPool& pool, const GatedLinear& linear, std::int64_t tiles, OperandView x,
+                 void* y, const std::function<void()>& between = {});
+
 // y (outputs) = W x + bias for a single row of f32, which is rounded to the compute type, for
 // outputs [begin, end) only. The result of an output does not depend on the range. Used by decoding
 // and for the logits.

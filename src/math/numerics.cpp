@@ -15,8 +15,10 @@ namespace {
 
 // What computes the products.
 std::string products(Compute compute) {
-  const std::string blas = fmt::format("{} {}; tiles {}x{} {}x{}", blas_version(), blas_core(),
-                                       kTileTokens, kPanelOutputs, kQueryTile, kKeyTile);
+  // The second one is that of a gated layer's two products.
+  const std::string blas =
+      fmt::format("{} {}; tiles {}x{} {}x2x{} {}x{}", blas_version(), blas_core(), kTileTokens,
+                  kPanelOutputs, kTileTokens, kPanelOutputs, kQueryTile, kKeyTile);
   switch (compute) {
     case Compute::f32:
       return "f32; " + blas;
@@ -25,9 +27,10 @@ std::string products(Compute compute) {
     case Compute::bf16:
       break;
   }
-  return fmt::format("bf16; {} {} {}; tiles {}x{}", matmul_library(),
+  return fmt::format("bf16; {} {} {}; tiles {}x{} {}x2x{}", matmul_library(),
                      matmul_kernel(kTileTokens, kBf16Panel, kBf16Panel),
-                     bf16_isa() == Bf16Isa::amx ? "AMX" : "AVX512_BF16", kTileTokens, kBf16Panel);
+                     bf16_isa() == Bf16Isa::amx ? "AMX" : "AVX512_BF16", kTileTokens, kBf16Panel,
+                     kTileTokens, kBf16Panel);
 }
 
 }  // namespace

@@ -61,9 +61,8 @@ void add_layer_views(const ModelConfig& c, std::int64_t index, LayerWeights& lay
   }
   views.push_back({&layer.attention_out, {{attention + "o_proj.weight", {c.hidden, q_rows}}}});
   views.push_back({&layer.post_norm, {{prefix + "post_attention_layernorm.weight", {c.hidden}}}});
-  views.push_back({&layer.gate_up,
-                   {{mlp + "gate_proj.weight", {c.feed_forward, c.hidden}},
-                    {mlp + "up_proj.weight", {c.feed_forward, c.hidden}}}});
+  views.push_back({&layer.gate, {{mlp + "gate_proj.weight", {c.feed_forward, c.hidden}}}});
+  views.push_back({&layer.up, {{mlp + "up_proj.weight", {c.feed_forward, c.hidden}}}});
   views.push_back({&layer.down, {{mlp + "down_proj.weight", {c.hidden, c.feed_forward}}}});
 }
 

@@ -27,7 +27,8 @@ struct LayerWeights {
   std::span<const float> k_norm;          // (D), or empty
   WeightMatrix attention_out;             // (E, H D)
   std::span<const float> post_norm;       // (E)
-  WeightMatrix gate_up;                   // (2 F, E): all of gate, then up
+  WeightMatrix gate;                      // (F, E)
+  WeightMatrix up;                        // (F, E)
   WeightMatrix down;                      // (E, F)
 };
 

@@ -17,19 +17,10 @@
 #include "math/linear.hpp"
 #include "math/row_ops.hpp"
 #include "support/random_values.hpp"
+#include "support/weight_matrix.hpp"
 
 namespace powerprefill {
 namespace {
-
-float rounded(float value) {
-  return f32_from_bf16(bf16_from_f32(value));
-}
-
-std::vector<std::uint16_t> operands(const std::vector<float>& values) {
-  std::vector<std::uint16_t> bits(values.size());
-  round_to_bf16(values.data(), std::ssize(values), bits.data());
-  return bits;
-}
 
 TEST(Bf16Rounding, IsThatOfOneValueAtATime) {
   std::vector<float> values = random_values(1003, 1, 1e3F);
@@ -59,35 +50,6 @@ TEST(Bf16Rounding, WorksInPlace) {
   const std::vector<std::uint16_t> expected = operands(values);
   store_operands(Compute::bf16, values.data(), std::ssize(values), values.data());
   EXPECT_EQ(std::memcmp(values.data(), expected.data(), expected.size() * 2), 0);
-}
-
-// A weight matrix in a compute type, and what holds its memory.
-struct Matrix {
-  Matrix(Compute compute, std::int64_t inputs, std::int64_t outputs, const std::vector<float>& from)
-      : values(from) {
-    weight.compute = compute;
-    if (compute == Compute::bf16) {
-      const PackedShape shape(inputs, outputs);
-      packed = AlignedBuffer<std::byte>(shape.bytes());
-      const std::vector<std::uint16_t> bits = operands(values);
-      for (std::int64_t p = 0; p < shape.panels(); ++p) {
-        pack_panel(shape, p, bits.data() + shape.first_output(p) * inputs,
-                   packed.data() + shape.offset(p));
-      }
-      weight.packed = packed.span();
-    } else {
-      store_operands(compute, values.data(), std::ssize(values), values.data());
-      weight.values = values;
-    }
-  }
-  std::vector<float> values;
-  AlignedBuffer<std::byte> packed;
-  WeightMatrix weight;
-};
-
-std::vector<Compute> bf16_computes() {
-  if (bf16_isa() == Bf16Isa::none) return {Compute::bf16_emulated};
-  return {Compute::bf16_emulated, Compute::bf16};
 }
 
 TEST(Bf16Linear, AgreesWithDoublePrecision) {

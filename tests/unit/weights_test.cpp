@@ -166,8 +166,8 @@ void expect_all(const Model& model, const Weights& weights, const ModelConfig& c
     expect_view(model, layer.key_value.values,
                 {attention + "k_proj.weight", attention + "v_proj.weight"});
     expect_view(model, layer.attention_out.values, {attention + "o_proj.weight"});
-    expect_view(model, layer.gate_up.values,
-                {prefix + "mlp.gate_proj.weight", prefix + "mlp.up_proj.weight"});
+    expect_view(model, layer.gate.values, {prefix + "mlp.gate_proj.weight"});
+    expect_view(model, layer.up.values, {prefix + "mlp.up_proj.weight"});
     expect_view(model, layer.down.values, {prefix + "mlp.down_proj.weight"});
     if (config.qkv_bias) {
       expect_view(model, layer.query_bias, {attention + "q_proj.bias"});

@@ -1,0 +1,37 @@
+#include "base/zeroed_memory.hpp"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <new>
+
+namespace powerprefill {
+
+namespace {
+
+// From here on the pages are worth a system call, and a huge page or more fits in.
+constexpr std::size_t kLarge = std::size_t{4} << 20;
+
+}  // namespace
+
+void* take_zeroed(std::size_t bytes) {
+  if (bytes < kLarge) {
+    void* memory = ::operator new (bytes, std::align_val_t{kCacheLine});
+    std::memset(memory, 0, bytes);
+    return memory;
+  }
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  ::madvise(memory, bytes, MADV_HUGEPAGE);  // advice: a system without them says no
+  return memory;
+}
+
+void give_back(void* memory, std::size_t bytes) noexcept {
+  if (bytes < kLarge) {
+    ::operator delete (memory, std::align_val_t{kCacheLine});
+  } else {
+    ::munmap(memory, bytes);
+  }
+}
+
+}  // namespace powerprefill
