@@ -36,23 +36,24 @@ inline double median(std::vector<double> values) {
 }
 
 // Times all candidates in turns, so that a disturbance of the machine meets each of them: `rounds`
-// rounds in which each runs for about `seconds`.
+// rounds in which each runs for `seconds` or a little more. `meet`, if given, is called before each
+// turn: threads that wait for each other there do the same things at the same time.
 inline std::map<std::string, Timing> time_in_turns(const std::vector<Candidate>& candidates,
-                                                   int rounds, double seconds) {
+                                                   int rounds, double seconds,
+                                                   const std::function<void()>& meet = {}) {
   std::map<std::string, std::vector<double>> samples;
-  std::map<std::string, std::int64_t> calls;
-  for (const Candidate& c : candidates) {  // warm, and find out how often
-    c.run();
-    const double begin = seconds_now();
-    c.run();
-    calls[c.name] = std::max<std::int64_t>(
-        1, static_cast<std::int64_t>(seconds / std::max(1e-7, seconds_now() - begin)));
-  }
+  for (const Candidate& c : candidates) c.run();  // warm
   for (int round = 0; round < rounds; ++round) {
     for (const Candidate& c : candidates) {
+      if (meet) meet();
       const double begin = seconds_now();
-      for (std::int64_t i = 0; i < calls[c.name]; ++i) c.run();
-      samples[c.name].push_back((seconds_now() - begin) / static_cast<double>(calls[c.name]));
+      double end = begin;
+      std::int64_t calls = 0;
+      for (; calls == 0 || end - begin < seconds; ++calls) {
+        c.run();
+        end = seconds_now();
+      }
+      samples[c.name].push_back((end - begin) / static_cast<double>(calls));
     }
   }
   std::map<std::string, Timing> timings;

@@ -7,8 +7,8 @@
   bench/jobs.py decode   [--lengths 131072] [--attention power,full]
   bench/jobs.py overlap  [--lengths 16384] [--layout 2x1,4x1] [--link 100mbit]    bench_overlap
 
-Models, prompts and caches are made in --folder. Rates of the matrix products come from bench_gemm, one
-process on each core in use at the same time, right before and after the jobs."""
+Models, prompts and caches are made in --folder. Rates of the matrix products come from bench_gemm, with as
+many threads as the job has, right before and after it."""
 
 import argparse
 import json
@@ -70,18 +70,12 @@ class Bench:
             write_checkpoint(self.model, RandomSpec(dtype="bf16", tied=True, **shape))
 
     def gemm_rates(self, cores):
-        """GFLOP/s of one thread while `cores` are busy: {"f32": sgemm, "bf16": packed product}."""
-        running = [subprocess.Popen([self.build / "bench/bench_gemm", "0.1"], text=True,
-                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-                   for _ in range(cores)]
-        rates = {"f32": [], "bf16": []}
-        for process in running:
-            rows = [line.split(",") for line in process.communicate()[0].splitlines()]
-            found = {row[1]: float(row[3]) for row in rows}
-            rates["f32"].append(found["sgemm 1024^3"])
-            rates["bf16"].append(max([rate for name, rate in found.items()
-                                      if name.startswith("bf16 oneDNN")], default=0.0))
-        return {kind: statistics.mean(values) for kind, values in rates.items()}
+        """GFLOP/s of one thread while `cores` do the same: {"f32": sgemm, "bf16": packed product}."""
+        lines = subprocess.run([self.build / "bench/bench_gemm", "0.1", str(cores)], text=True, check=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.splitlines()
+        rates = {row[1]: float(row[3]) for row in (line.split(",") for line in lines)}
+        return {"f32": rates["sgemm 1024^3"],
+                "bf16": max([rate for name, rate in rates.items() if name.startswith("bf16 oneDNN")], default=0.0)}
 
     def tokens(self, count):
         path = self.folder / f"tokens-{count}.npy"

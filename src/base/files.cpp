@@ -136,6 +136,10 @@ void FileHandle::write_at(std::span<const std::byte> data, std::int64_t offset) 
   }
 }
 
+void FileHandle::start_sync(std::int64_t offset, std::int64_t bytes) const noexcept {
+  ::sync_file_range(fd_, offset, bytes, SYNC_FILE_RANGE_WRITE);  // only a hint
+}
+
 void FileHandle::sync() const {
   if (::fsync(fd_) != 0) {
     const int error = errno;

@@ -103,6 +103,7 @@ void RowWriter::write(const RowJob& job) {
     offset += static_cast<std::int64_t>(piece.size());
     rest = rest.subspan(piece.size());
   }
+  file_.start_sync(job.offset, static_cast<std::int64_t>(job.data.size()));
   const std::lock_guard lock(mutex_);
   if (!run.sums.empty()) runs_.push_back(std::move(run));
   bytes_written_ += static_cast<std::int64_t>(job.data.size());
