@@ -77,12 +77,7 @@ void LayerForward::project_kv(std::int64_t layer, KvBlocks& kv) {
   std::byte* values = kv.values(0, local_.blocks()).data();
   std::atomic<std::int64_t> bad_position = std::numeric_limits<std::int64_t>::max();
   for_each_wave([&](std::int64_t tile, std::int64_t tiles) {
-    normalise(tile, tiles, weights.input_norm);
-    {
-      const ZoneTimer timer(context_.zones, Zone::qkv);
-      apply_linear(context_.pool, linear, tiles, {normed_.data(), config.hidden},
-                   {projected_.data(), width}, false, context_.poll);
-    }
+    project(tile, tiles, weights.input_norm, linear);
     const ZoneTimer timer(context_.zones, Zone::rope);
     run_rows(tile, tiles, [&](std::int64_t row, std::int64_t position, std::int64_t block_row) {
       bool finite = true;
@@ -130,12 +125,7 @@ void LayerForward::project_q(std::int64_t layer) {
   const Linear linear = {weights.query, weights.query_bias, config.hidden, width};
   const std::int64_t block = local_.block();
   for_each_wave([&](std::int64_t tile, std::int64_t tiles) {
-    normalise(tile, tiles, weights.input_norm);
-    {
-      const ZoneTimer timer(context_.zones, Zone::qkv);
-      apply_linear(context_.pool, linear, tiles, {normed_.data(), config.hidden},
-                   {projected_.data(), width}, false, context_.poll);
-    }
+    project(tile, tiles, weights.input_norm, linear);
     const ZoneTimer timer(context_.zones, Zone::rope);
     run_rows(tile, tiles, [&](std::int64_t row, std::int64_t position, std::int64_t block_row) {
       std::array<float, kLargestHead> turned;
@@ -253,6 +243,15 @@ void LayerForward::normalise(std::int64_t tile, std::int64_t tiles, std::span<co
       store_operands(compute(), row, e, out);
     }
   });
+}
+
+// A linear layer over the normed hidden states of a wave into projected_.
+void LayerForward::project(std::int64_t tile, std::int64_t tiles, std::span<const float> norm,
+                           const Linear& linear) {
+  normalise(tile, tiles, norm);
+  const ZoneTimer timer(context_.zones, Zone::qkv);
+  apply_linear(context_.pool, linear, tiles, {normed_.data(), linear.inputs},
+               {projected_.data(), linear.outputs}, false, context_.poll);
 }
 
 // Zeroes the rows of attended_ whose tokens are not this rank's, where a wave before had its own.

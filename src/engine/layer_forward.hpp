@@ -67,6 +67,8 @@ class LayerForward {
   std::byte* operand_row(AlignedBuffer<std::byte>& buffer, std::int64_t row,
                          std::int64_t width) const;
   void normalise(std::int64_t tile, std::int64_t tiles, std::span<const float> weight);
+  void project(std::int64_t tile, std::int64_t tiles, std::span<const float> norm,
+               const Linear& linear);
   void clear_other_rows(std::int64_t tile, std::int64_t tiles, std::int64_t width);
   void run_rows(std::int64_t tile, std::int64_t tiles,
                 const std::function<void(std::int64_t row, std::int64_t position,
@@ -82,10 +84,10 @@ class LayerForward {
   std::vector<RopeTable> rope_;  // per run of local_
   BlockAttention attention_;
   std::int64_t wave_tiles_;
-  AlignedBuffer<float> hidden_;        // (rows, E)
-  AlignedBuffer<std::byte> normed_;    // (wave rows, E) of operands
-  AlignedBuffer<float> projected_;     // (wave rows, the widest projection)
-  AlignedBuffer<std::byte> attended_;  // (wave rows, H D) of operands
+  AlignedBuffer<float> hidden_;         // (rows, E)
+  AlignedBuffer<std::byte> normed_;     // (wave rows, E) of operands
+  AlignedBuffer<float> projected_;      // (wave rows, the widest projection)
+  AlignedBuffer<std::byte> attended_;   // (wave rows, H D) of operands
   AlignedBuffer<std::byte> activated_;  // (wave rows, F) of operands
 };
 

@@ -1,5 +1,6 @@
 // The bf16 path: rounding, linear layers and attention, emulated everywhere and by the CPU's own
 // instructions where it has them.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -244,7 +245,14 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Bf16Attention,
                                          Problem{{1, 48, 80}, DType::bf16, 17, true},
                                          Problem{{2, 320, 32}, DType::f32, 320, true},
                                          Problem{{1, 1, 16}, DType::bf16, 1, true},
-                                         Problem{{4, 64, 128}, DType::f32, 64, false}));
+                                         Problem{{4, 64, 128}, DType::f32, 64, false}),
+                         [](const auto& shape_info) {
+                           const Problem& problem = shape_info.param;
+                           return fmt::format("heads{}_block{}_dim{}_{}_keys{}{}",
+                                              problem.shape.group_heads, problem.shape.block,
+                                              problem.shape.head_dim, name_of(problem.dtype),
+                                              problem.present, problem.diagonal ? "_diagonal" : "");
+                         });
 
 }  // namespace
 }  // namespace powerprefill

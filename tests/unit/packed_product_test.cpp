@@ -126,7 +126,12 @@ TEST_P(PackedProductTest, RowsStandAlone) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, PackedProductTest,
                          testing::Combine(testing::Values(1, 13, 48), testing::Values(1, 64, 131),
-                                          testing::Values(16, 31, 100)));
+                                          testing::Values(16, 31, 100)),
+                         [](const auto& shape_info) {
+                           return std::to_string(std::get<0>(shape_info.param)) + "x" +
+                                  std::to_string(std::get<1>(shape_info.param)) + "x" +
+                                  std::to_string(std::get<2>(shape_info.param));
+                         });
 
 }  // namespace
 }  // namespace powerprefill
