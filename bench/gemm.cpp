@@ -119,6 +119,7 @@ class Products {
 };
 
 void run(double seconds, int threads) {
+  require(threads >= 1, "the number of threads");
   use_one_blas_thread();
   std::barrier meeting(threads);
   std::vector<std::map<std::string, Timing>> timings(static_cast<std::size_t>(threads));

@@ -47,7 +47,7 @@ class Decoder {
   void commit();
   // Token ids that end a text, from the checkpoint; may be empty.
   const std::vector<std::int32_t>& end_tokens() const;
-  // Bytes of KV blocks that this rank has read from the file.
+  // Bytes of KV blocks that this rank has read from the file; 0 on one that has no key/value heads.
   std::int64_t bytes_read() const;
   // Seconds that loading the weights took.
   double load_seconds() const;

@@ -137,7 +137,8 @@ void FileHandle::write_at(std::span<const std::byte> data, std::int64_t offset) 
 }
 
 void FileHandle::start_sync(std::int64_t offset, std::int64_t bytes) const noexcept {
-  ::sync_file_range(fd_, offset, bytes, SYNC_FILE_RANGE_WRITE);  // only a hint
+  if (bytes == 0) return;  // would mean all that follows
+  ::sync_file_range(fd_, offset, bytes, SYNC_FILE_RANGE_WRITE);
 }
 
 void FileHandle::sync() const {

@@ -40,7 +40,8 @@ class FileHandle {
   void read_at(std::span<std::byte> data, std::int64_t offset, ErrorCode code) const;
   // Writes all of `data` at `offset`; Error(storage) says what is full or broken.
   void write_at(std::span<const std::byte> data, std::int64_t offset) const;
-  // Begins to bring what was written there to the disk, where the system can; sync() ends it.
+  // Begins to bring what was written there to the disk, where the system can: sync() has less to
+  // wait for, and reports what fails. May wait for the disk's queue.
   void start_sync(std::int64_t offset, std::int64_t bytes) const noexcept;
   // fsync; a failure is an Error(storage).
   void sync() const;

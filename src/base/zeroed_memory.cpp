@@ -3,14 +3,20 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <limits>
 #include <new>
 
 namespace powerprefill {
 
 namespace {
 
-// From here on the pages are worth a system call, and a huge page or more fits in.
+// From here on the pages are worth a system call, and a huge page or more fits in. AddressSanitizer
+// watches only what comes from operator new.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::size_t kLarge = std::numeric_limits<std::size_t>::max();
+#else
 constexpr std::size_t kLarge = std::size_t{4} << 20;
+#endif
 
 }  // namespace
 

@@ -89,6 +89,8 @@ void run(const DecodeArguments& arguments, Session& session) {
                                     arguments.append ? ", which are saved" : ""),
                         -1);
   }
+  // Of the ranks that have key/value heads each reads whole blocks.
+  const std::int64_t bytes_read = world.max(decoder.bytes_read());
   if (!world.is_root()) return;
   printer->finish();
   const double seconds = seconds_now() - extended;
@@ -108,7 +110,7 @@ void run(const DecodeArguments& arguments, Session& session) {
                                          {"first_token_s", first_token - start},
                                          {"decode_s", seconds},
                                          {"tokens_per_s", rate},
-                                         {"bytes_read", decoder.bytes_read()}};
+                                         {"bytes_read", bytes_read}};
     write_text_file(arguments.report, json.dump(2) + "\n");
   }
 }

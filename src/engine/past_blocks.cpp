@@ -40,21 +40,26 @@ void PastBlocks::load(ThreadPool& pool, std::int64_t layer, std::span<const std:
     place->second.epoch = epoch_;
     recent_.splice(recent_.begin(), recent_, place->second.place);
   }
+  std::int64_t file_bytes = 0;
+  for (const std::int64_t block : missing) {
+    file_bytes += 2 * reader_.rows_of(block) * shape_.row_bytes();
+  }
+  make_room(file_bytes / shape_.kv_heads * (heads_.end - heads_.begin));
   std::vector<Block> read(missing.size());
   pool.run(std::ssize(missing), [&](std::int64_t i, int) {
     const auto at = static_cast<std::size_t>(i);
     read[at].key = read_by_heads(layer, KvPart::key, missing[at]);
     read[at].value = read_by_heads(layer, KvPart::value, missing[at]);
   });
+  bytes_read_ += file_bytes;
   for (std::size_t i = 0; i < missing.size(); ++i) {
     const Name name = {layer, missing[i]};
-    read[i].epoch = epoch_;
-    read[i].place = recent_.insert(recent_.begin(), name);
-    bytes_held_ += read[i].bytes();
-    bytes_read_ += 2 * reader_.rows_of(missing[i]) * shape_.row_bytes();
-    blocks_.insert_or_assign(name, std::move(read[i]));
+    const auto [place, is_new] = blocks_.try_emplace(name, std::move(read[i]));
+    if (!is_new) continue;
+    place->second.epoch = epoch_;
+    place->second.place = recent_.insert(recent_.begin(), name);
+    bytes_held_ += place->second.bytes();
   }
-  make_room();
 }
 
 std::vector<std::byte> PastBlocks::read_by_heads(std::int64_t layer, KvPart part,
@@ -76,8 +81,9 @@ std::vector<std::byte> PastBlocks::read_by_heads(std::int64_t layer, KvPart part
   return data;
 }
 
-void PastBlocks::make_room() {
-  while (bytes_held_ > budget_ && !recent_.empty()) {
+// For so many bytes more.
+void PastBlocks::make_room(std::int64_t incoming) {
+  while (bytes_held_ + incoming > budget_ && !recent_.empty()) {
     const auto oldest = blocks_.find(recent_.back());
     if (oldest->second.epoch == epoch_) return;
     bytes_held_ -= oldest->second.bytes();

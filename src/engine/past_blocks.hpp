@@ -65,7 +65,7 @@ class PastBlocks {
     std::int64_t bytes() const { return static_cast<std::int64_t>(key.size() + value.size()); }
   };
   std::vector<std::byte> read_by_heads(std::int64_t layer, KvPart part, std::int64_t block) const;
-  void make_room();
+  void make_room(std::int64_t incoming);
 
   CacheReader reader_;
   KvShape shape_;

@@ -71,7 +71,9 @@ void run_gated(ThreadPool& pool, const GatedLinear& linear, std::int64_t tiles,
   pool.run(
       tiles * ceil_div(linear.outputs, panel_outputs),
       [&](std::int64_t task, int) {
-        thread_local AlignedBuffer<float> room(2 * kTileTokens * kPanelOutputs);
+        thread_local AlignedBuffer<float> room;
+        const std::int64_t needed = 2 * kTileTokens * panel_outputs;
+        if (std::cmp_less(room.size(), needed)) room = AlignedBuffer<float>(needed);
         const std::int64_t panel = task / tiles;
         const std::int64_t row = task % tiles * kTileTokens;
         const std::int64_t first = panel * panel_outputs;

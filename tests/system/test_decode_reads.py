@@ -64,6 +64,10 @@ class DecodeReads(ModelCase):
                         self.assertEqual(self.decode(tokens, new_tokens, options),
                                          self.expected(tokens, new_tokens, full))
 
+    def test_more_ranks_than_heads(self):
+        power = f"power --window {WINDOW} --sink {SINK}"
+        self.assertEqual(self.decode(300, 5, power, ranks=MODEL.kv_heads + 1), self.expected(300, 5, 0))
+
     def test_growth_is_logarithmic(self):
         power = f"power --window {WINDOW} --sink {SINK}"
         read = [self.decode(64 * BLOCK * 4 ** i - 1, 2, power, ranks=2) for i in range(4)]
