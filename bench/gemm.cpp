@@ -6,14 +6,14 @@
 
 #include <barrier>
 #include <cmath>
+#include <optional>
 #include <thread>
 
-#include "base/aligned_buffer.hpp"
 #include "harness.hpp"
 #include "math/bf16_matmul.hpp"
 #include "math/compute.hpp"
 #include "math/linear.hpp"
-#include "math/row_ops.hpp"
+#include "support/weight_matrix.hpp"
 
 namespace powerprefill::bench {
 namespace {
@@ -41,8 +41,8 @@ class Products {
  private:
   struct Data {
     std::vector<float> x, w, y, dense;
-    std::vector<std::uint16_t> x16, w16;
-    AlignedBuffer<std::byte> packed;
+    std::vector<std::uint16_t> x16;
+    std::optional<Matrix> packed;
   };
 
   void add_large() {
@@ -71,27 +71,18 @@ class Products {
     validate(d, inputs, outputs, 1e-4, "sgemm tile");
     if (bf16_isa() == Bf16Isa::none) return;
     const PackedShape shape(inputs, outputs);
-    d.x16.resize(d.x.size());
-    d.w16.resize(d.w.size());
-    round_to_bf16(d.x.data(), std::ssize(d.x), d.x16.data());
-    round_to_bf16(d.w.data(), std::ssize(d.w), d.w16.data());
-    d.packed = AlignedBuffer<std::byte>(shape.bytes());
-    for (std::int64_t p = 0; p < shape.panels(); ++p) {
-      pack_panel(shape, p, d.w16.data() + shape.first_output(p) * inputs,
-                 d.packed.data() + shape.offset(p));
-    }
+    d.x16 = operands(d.x);
+    d.packed.emplace(Compute::bf16, inputs, outputs, d.w);
     d.dense.resize(static_cast<std::size_t>(kTileTokens * kBf16Panel));
-    candidates_.push_back(
-        {fmt::format("bf16 oneDNN panel {}", name),
-         2.0 * static_cast<double>(kTileTokens * inputs * kBf16Panel), 0, [&d, shape] {
-           multiply_panel(shape, 0, kTileTokens, d.x16.data(), d.packed.data(), d.dense.data());
-         }});
+    candidates_.push_back({fmt::format("bf16 oneDNN panel {}", name),
+                           2.0 * static_cast<double>(kTileTokens * inputs * kBf16Panel), 0,
+                           [&d, shape] {
+                             multiply_panel(shape, 0, kTileTokens, d.x16.data(),
+                                            d.packed->packed.data(), d.dense.data());
+                           }});
     candidates_.push_back(
         {fmt::format("bf16 tile {}", name), flops, 0, [this, &d, inputs, outputs] {
-           WeightMatrix weight;
-           weight.compute = Compute::bf16;
-           weight.packed = d.packed.span();
-           apply_linear(pool_, {weight, {}, inputs, outputs}, 1, {d.x16.data(), inputs},
+           apply_linear(pool_, {d.packed->weight, {}, inputs, outputs}, 1, {d.x16.data(), inputs},
                         {d.y.data(), outputs}, false);
          }});
     candidates_.back().run();
@@ -124,16 +115,17 @@ void run(double seconds, int threads) {
   std::barrier meeting(threads);
   std::vector<std::map<std::string, Timing>> timings(static_cast<std::size_t>(threads));
   std::vector<std::thread> others;
-  const auto measure = [&](int thread) {
-    const Products products;
+  const auto measure = [&](int thread, const Products& products) {
     timings[static_cast<std::size_t>(thread)] =
         time_in_turns(products.candidates(), kRounds, seconds, [&] { meeting.arrive_and_wait(); });
   };
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(measure, thread);
-  measure(0);
+  for (int thread = 1; thread < threads; ++thread) {
+    others.emplace_back([&measure, thread] { measure(thread, Products()); });
+  }
+  const Products mine;
+  measure(0, mine);
   for (std::thread& other : others) other.join();
-  const Products listed;
-  for (const Candidate& candidate : listed.candidates()) {
+  for (const Candidate& candidate : mine.candidates()) {
     double rate = 0;
     for (const auto& of_thread : timings) {
       rate += candidate.flops / of_thread.at(candidate.name).median / 1e9 / threads;

@@ -96,8 +96,7 @@ HeadKeysValues PastBlocks::file_rows(std::int64_t layer, std::int64_t block,
                                      std::int64_t kv_head) const {
   const Block& data = blocks_.at({layer, block});
   const std::int64_t head_bytes = shape_.row_bytes() / shape_.kv_heads;
-  const std::int64_t rows =
-      static_cast<std::int64_t>(data.key.size()) / head_bytes / (heads_.end - heads_.begin);
+  const std::int64_t rows = reader_.rows_of(block);
   const std::int64_t at = (kv_head - heads_.begin) * rows * head_bytes;
   return {{shape_.dtype, data.key.data() + at, head_bytes, rows},
           {shape_.dtype, data.value.data() + at, head_bytes, rows}};
