@@ -2,47 +2,88 @@
 """Compares powerprefill with PyTorch on a trained model: hidden states, logits, and answers.
 
     bench/quality/compare.py --model FOLDER [--tokens 2048] [--prompts 8] [--ranks 4]
+    bench/quality/compare.py --model FOLDER --tokens 32768 --results bench/quality/results.csv
 
-PyTorch computes dense attention under the pattern's mask, in float64, with the weights that the
-checkpoint gives; powerprefill runs in f32, and the norm of the difference must be at most 1e-5 of the
-norm. With --compute bf16 only the answers are compared, with PyTorch's in f32: a difference is accepted
-where the logit of our token is nearer than --tie to PyTorch's best, and printed. Ends non-zero on failure."""
+PyTorch computes softmax over the keys that the pattern's definition names, in float64, with the weights
+that the checkpoint gives; powerprefill runs in f32, and the norm of the difference must be at most 1e-5 of
+the norm. With --compute bf16 only the answers are compared, with PyTorch's in f32: a difference is accepted
+where the logit of our token is nearer than --tie to PyTorch's best, and printed. With --results only PyTorch
+runs, in f32, on the prompts of evaluate.py's cells of that length, and must find the share of right answers
+that the CSV has for powerprefill: where both are 1, every token of every answer is the same. Ends non-zero
+on failure."""
 
 import argparse
+import csv
 import json
+import math
 import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
 
 import task
-from evaluate import DEPTHS, evaluation_filler, program, prompts_of, scores_of
-from model import dense_attention, load, rotary
+from evaluate import DEPTHS, evaluation_filler, is_right, program, prompts_of, scores_of
+from model import load, rotary
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "reference")]
-from masks import attended_tokens  # noqa: E402
+from masks import attended_blocks  # noqa: E402
 
 TOLERANCE = 1e-5
+SCORES_AT_ONCE = 1 << 20  # a cache holds them
 
 
-def attention_by_heads(q, k, v, allowed):
-    """Dense attention, with room for the scores of one head at a time."""
-    group = q.shape[1] // k.shape[1]
-    heads = [(q[:, h:h + 1], *(x[:, h // group:h // group + 1] for x in (k, v))) for h in range(q.shape[1])]
-    return torch.cat([dense_attention(*head, allowed) for head in heads], 1)
+class AttendedBlocks:
+    """Attention over the key blocks that a pattern attends to, for Model.forward: `attend`, and of up to
+    `tokens` tokens the mask that it takes: (blocks, M) of key block numbers, -1 behind the last."""
+
+    def __init__(self, spec, tokens, device):
+        self.block = spec["block"]
+        attended = attended_blocks(spec, -(-tokens // self.block))
+        lists = [np.flatnonzero(row) for row in attended]
+        table = np.full((len(lists), max(map(len, lists))), -1)
+        for row, blocks in zip(table, lists):
+            row[:len(blocks)] = blocks
+        self.table = torch.from_numpy(table).to(device)
+
+    def attend(self, q, k, v, table):
+        """q (1, H, T, D), k and v (1, G, T, D), table (blocks of T, M): (1, H, T, D)."""
+        _, heads, count, size = q.shape
+        kv_heads, block = k.shape[1], self.block
+        rest = len(table) * block - count
+        q, k, v = (torch.nn.functional.pad(x[0], (0, 0, 0, rest)).view(kv_heads, -1, len(table), block, size)
+                   for x in (q * size ** -0.5, k, v))
+        q = q.transpose(1, 2)  # (G, blocks, H / G, block, D): heads that share keys are rows of one product
+        inside = torch.arange(block, device=table.device)
+        out = []
+        for first, of in self.chunks(table, heads):
+            keys, values = (x[:, 0, of.clamp(min=0)].flatten(2, 3) for x in (k, v))
+            scores = q[:, first:first + len(of)].flatten(2, 3) @ keys.transpose(-1, -2)
+            key = (of[:, :, None] * block + inside).flatten(1)
+            query = torch.arange(first, first + len(of), device=table.device)[:, None] * block + inside
+            hidden = (key < 0)[:, None, :] | (key[:, None, :] > query[:, :, None])
+            scores.masked_fill_(hidden.repeat(1, heads // kv_heads, 1), -math.inf)
+            out.append(scores.softmax(-1) @ values)
+        out = torch.cat(out, 1).view(kv_heads, len(table), -1, block, size).transpose(1, 2)
+        return out.reshape(1, heads, -1, size)[:, :, :count]
+
+    def chunks(self, table, heads):
+        """(number of the first query block, its rows of the table)"""
+        rows = max(1, SCORES_AT_ONCE // (heads * table.shape[1] * self.block ** 2))
+        return [(first, table[first:first + rows]) for first in range(0, len(table), rows)]
 
 
 @torch.no_grad()
-def forward(model, ids, allowed):
-    """Final hidden states (T, E) and logits (T, V) under a mask of at least (T, T), where the mask is."""
-    count, device = len(ids), allowed.device
-    rope = rotary(model.shape, torch.arange(count, device=device))
-    hidden = model(torch.tensor(ids, device=device)[None], rope, attention_by_heads, allowed[:count, :count])[0]
+def forward(model, ids, attended):
+    """Final hidden states (T, E) and logits (T, V)."""
+    table = attended.table[:-(-len(ids) // attended.block)]
+    rope = rotary(model.shape, torch.arange(len(ids), device=table.device))
+    hidden = model(torch.tensor(ids, device=table.device)[None], rope, attended.attend, table)[0]
     return hidden.cpu(), model.logits(hidden).cpu()
 
 
@@ -75,6 +116,57 @@ def prompts_for(options):
             for _ in range(options.prompts)]
 
 
+def compare_states(options, model, attended, prompts):
+    """Of hidden states and logits in f32: how many prompts failed."""
+    failed = 0
+    for index, prompt in enumerate(prompts):
+        hidden, logits = forward(model, prompt.ids, attended)
+        with tempfile.TemporaryDirectory(prefix="powerprefill-compare-") as folder:
+            our_hidden, our_logits = ours(options, prompt.ids, Path(folder))
+        errors = relative(our_hidden, hidden.numpy()), relative(our_logits, logits[-1].numpy())
+        print(f"prompt {index}, {len(prompt.ids)} tokens: hidden states {errors[0]:.1e}, logits {errors[1]:.1e}")
+        failed += max(errors) > TOLERANCE
+    return failed
+
+
+def compare_answers(options, model, attended, prompts):
+    """Of the tokens of every answer: how many differ, but for ties."""
+    failed = ties = 0
+    best = [score["best"] for score in scores_of(options, options.model, prompts)]
+    for index, (prompt, found) in enumerate(zip(prompts, best)):
+        _, logits = forward(model, prompt.ids, attended)
+        for place in range(len(prompt.ids) - prompt.answer, len(prompt.ids)):
+            right = int(logits[place - 1].argmax())
+            if found[place - 1] == right:
+                continue
+            margin = float(logits[place - 1, right] - logits[place - 1, found[place - 1]])
+            tie = options.compute == "bf16" and margin < options.tie
+            print(f"prompt {index}, token {place}: {found[place - 1]} instead of {right}, "
+                  f"{margin:.3f} below it: {'a tie' if tie else 'WRONG'}")
+            ties, failed = ties + tie, failed + (not tie)
+    print(f"{len(prompts)} prompts, {ties} ties, {failed} failed")
+    return failed
+
+
+def compare_results(options, model, attended, pattern):
+    """Of evaluate.py's cells of this length: how many have another share of right answers."""
+    with open(options.results, newline="", encoding="utf-8") as file:
+        cells = [row for row in csv.DictReader(file) if row["model"] == pattern and row["task"] == "passkey"
+                 and int(row["tokens"]) == options.tokens]
+    vocabulary = task.Vocabulary()
+    filler = evaluation_filler(vocabulary)
+    failed = 0
+    for row in cells:
+        prompts = prompts_of(vocabulary, filler, "passkey", options.tokens, float(row["depth"]), int(row["samples"]))
+        right = fmean(is_right(prompt, forward(model, prompt.ids, attended)[1].argmax(-1)[:-1].tolist())
+                      for prompt in prompts)
+        print(f"depth {row['depth']}, {row['samples']} prompts: PyTorch {right:.2%} right, "
+              f"powerprefill in {row['compute']} {float(row['right']):.2%}", flush=True)
+        failed += round(right, 4) != float(row["right"])
+    print(f"{len(cells)} cells, {failed} failed")
+    return failed or not cells
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
@@ -82,6 +174,7 @@ def main():
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--evaluation", type=int, default=0, metavar="N",
                         help="instead: the first N prompts of every cell of evaluate.py")
+    parser.add_argument("--results", type=Path, help="a CSV of evaluate.py, where models are named by their patterns")
     parser.add_argument("--compute", default="f32", choices=["f32", "bf16"])
     parser.add_argument("--tie", type=float, default=0.1, help="bf16: logits that are as good as equal")
     parser.add_argument("--device", default="cpu", help="where PyTorch computes: cpu or cuda")
@@ -91,31 +184,16 @@ def main():
     parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
     options = parser.parse_args()
     spec = json.loads((options.model / "config.json").read_text())["power_attention"]
-    prompts = prompts_for(options)
+    attended = AttendedBlocks(spec, options.tokens, options.device)
     model = load(options.model).to(options.device)
-    allowed = torch.from_numpy(attended_tokens(spec, options.tokens, spec["block"])).to(options.device)
-    if options.compute == "f32":
-        model = model.double()
-    best = [score["best"] for score in scores_of(options, options.model, prompts)]
-    failed = ties = 0
-    for index, (prompt, found) in enumerate(zip(prompts, best)):
-        hidden, logits = forward(model, prompt.ids, allowed)
-        if options.compute == "f32":
-            with tempfile.TemporaryDirectory(prefix="powerprefill-compare-") as folder:
-                our_hidden, our_logits = ours(options, prompt.ids, Path(folder))
-            errors = relative(our_hidden, hidden.numpy()), relative(our_logits, logits[-1].numpy())
-            print(f"prompt {index}, {len(prompt.ids)} tokens: hidden states {errors[0]:.1e}, logits {errors[1]:.1e}")
-            failed += max(errors) > TOLERANCE
-        for place in range(len(prompt.ids) - prompt.answer, len(prompt.ids)):
-            two = logits[place - 1].topk(2)
-            if found[place - 1] == int(two.indices[0]):
-                continue
-            margin = float(two.values[0] - logits[place - 1, found[place - 1]])
-            tie = options.compute == "bf16" and margin < options.tie
-            print(f"prompt {index}, token {place}: {found[place - 1]} instead of {int(two.indices[0])}, "
-                  f"{margin:.3f} below it: {'a tie' if tie else 'WRONG'}")
-            ties, failed = ties + tie, failed + (not tie)
-    print(f"{len(prompts)} prompts, {ties} ties, {failed} failed")
+    if options.results:
+        failed = compare_results(options, model, attended, spec["pattern"])
+    elif options.compute == "bf16":
+        failed = compare_answers(options, model, attended, prompts_for(options))
+    else:
+        prompts = prompts_for(options)
+        failed = compare_answers(options, model.double(), attended, prompts)
+        failed += compare_states(options, model, attended, prompts)
     return 1 if failed else 0
 
 
