@@ -14,7 +14,6 @@ on failure."""
 
 import argparse
 import csv
-import json
 import math
 import random
 import subprocess
@@ -27,7 +26,7 @@ import numpy as np
 import torch
 
 import task
-from evaluate import DEPTHS, evaluation_filler, is_right, program, prompts_of, scores_of
+from evaluate import DEPTHS, evaluation_filler, is_right, pattern_of, program, prompts_of, scores_of, threads
 from model import load, rotary
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
@@ -35,12 +34,12 @@ sys.path[:0] = [str(TESTS), str(TESTS / "reference")]
 from masks import attended_blocks  # noqa: E402
 
 TOLERANCE = 1e-5
-SCORES_AT_ONCE = 1 << 20  # a cache holds them
+SCORES_AT_ONCE = 1 << 20  # as many as a cache holds, but those of one query block at least
 
 
 class AttendedBlocks:
-    """Attention over the key blocks that a pattern attends to, for Model.forward: `attend`, and of up to
-    `tokens` tokens the mask that it takes: (blocks, M) of key block numbers, -1 behind the last."""
+    """For Model.forward: `attend`, and what it takes as mask, `table` (query blocks of `tokens` tokens, M):
+    the key blocks that each query block attends to, filled up with -1."""
 
     def __init__(self, spec, tokens, device):
         self.block = spec["block"]
@@ -61,13 +60,13 @@ class AttendedBlocks:
         q = q.transpose(1, 2)  # (G, blocks, H / G, block, D): heads that share keys are rows of one product
         inside = torch.arange(block, device=table.device)
         out = []
-        for first, of in self.chunks(table, heads):
-            keys, values = (x[:, 0, of.clamp(min=0)].flatten(2, 3) for x in (k, v))
-            scores = q[:, first:first + len(of)].flatten(2, 3) @ keys.transpose(-1, -2)
-            key = (of[:, :, None] * block + inside).flatten(1)
-            query = torch.arange(first, first + len(of), device=table.device)[:, None] * block + inside
-            hidden = (key < 0)[:, None, :] | (key[:, None, :] > query[:, :, None])
-            scores.masked_fill_(hidden.repeat(1, heads // kv_heads, 1), -math.inf)
+        for first, key_blocks in self.chunks(table, heads):
+            keys, values = (x[:, 0, key_blocks.clamp(min=0)].flatten(2, 3) for x in (k, v))
+            scores = q[:, first:first + len(key_blocks)].flatten(2, 3) @ keys.transpose(-1, -2)
+            key = (key_blocks[:, :, None] * block + inside).flatten(1)
+            query = torch.arange(first, first + len(key_blocks), device=table.device)[:, None] * block + inside
+            unseen = (key < 0)[:, None, :] | (key[:, None, :] > query[:, :, None])
+            scores.masked_fill_(unseen.repeat(1, heads // kv_heads, 1), -math.inf)
             out.append(scores.softmax(-1) @ values)
         out = torch.cat(out, 1).view(kv_heads, len(table), -1, block, size).transpose(1, 2)
         return out.reshape(1, heads, -1, size)[:, :, :count]
@@ -95,10 +94,10 @@ def ours(options, ids, folder):
     """Hidden states of all tokens and the logits after the last, from the cache file."""
     import h5py  # needed by f32's comparison alone, as what follows
     from support.cache import newest_record
-    tokens, cache = folder / "tokens.txt", folder / "kv.h5"
-    tokens.write_text(" ".join(map(str, ids)))
-    subprocess.run([*program(options), "prefill", "--model", options.model, "--tokens", tokens, "--out",
-                    cache, "--force", "--save-hidden", "--compute", "f32", "--quiet"], check=True)
+    prompt, cache = folder / "tokens.txt", folder / "kv.h5"
+    prompt.write_text(" ".join(map(str, ids)))
+    subprocess.run([*program(options), "prefill", "--model", options.model, "--tokens", prompt, "--out",
+                    cache, "--force", "--save-hidden", "--compute", "f32", "--quiet", *threads(options)], check=True)
     with h5py.File(cache) as file:
         _, tokens, slot, _ = newest_record(file)
         return file["hidden_all"][:tokens], file["logits"][slot]
@@ -116,35 +115,44 @@ def prompts_for(options):
             for _ in range(options.prompts)]
 
 
-def compare_states(options, model, attended, prompts):
-    """Of hidden states and logits in f32: how many prompts failed."""
-    failed = 0
-    for index, prompt in enumerate(prompts):
+def states_differ(options, name, prompt, hidden, logits):
+    """Whether hidden states or the last logits in f32 are further from these than TOLERANCE."""
+    with tempfile.TemporaryDirectory(prefix="powerprefill-compare-") as folder:
+        our_hidden, our_logits = ours(options, prompt.ids, Path(folder))
+    errors = relative(our_hidden, hidden.numpy()), relative(our_logits, logits[-1].numpy())
+    differ = max(errors) > TOLERANCE
+    print(f"{name}, {len(prompt.ids)} tokens: hidden states {errors[0]:.1e}, logits {errors[1]:.1e}"
+          f"{': WRONG' if differ else ''}")
+    return differ
+
+
+def differing_answers(options, name, prompt, best, logits):
+    """Tokens of the answer that are not PyTorch's: (those that are ties, the others)."""
+    ties = wrong = 0
+    for place in range(len(prompt.ids) - prompt.answer, len(prompt.ids)):
+        ours_there, theirs = best[place - 1], int(logits[place - 1].argmax())
+        if ours_there == theirs:
+            continue
+        margin = float(logits[place - 1, theirs] - logits[place - 1, ours_there])
+        tie = options.compute == "bf16" and margin < options.tie
+        print(f"{name}, token {place}: {ours_there} instead of {theirs}, {margin:.3f} below it: "
+              f"{'a tie' if tie else 'WRONG'}")
+        ties, wrong = ties + tie, wrong + (not tie)
+    return ties, wrong
+
+
+def compare_prompts(options, model, attended):
+    """How many comparisons failed."""
+    prompts = prompts_for(options)
+    all_ties = failed = 0
+    for index, (prompt, scores) in enumerate(zip(prompts, scores_of(options, options.model, prompts))):
+        name = f"prompt {index}"
         hidden, logits = forward(model, prompt.ids, attended)
-        with tempfile.TemporaryDirectory(prefix="powerprefill-compare-") as folder:
-            our_hidden, our_logits = ours(options, prompt.ids, Path(folder))
-        errors = relative(our_hidden, hidden.numpy()), relative(our_logits, logits[-1].numpy())
-        print(f"prompt {index}, {len(prompt.ids)} tokens: hidden states {errors[0]:.1e}, logits {errors[1]:.1e}")
-        failed += max(errors) > TOLERANCE
-    return failed
-
-
-def compare_answers(options, model, attended, prompts):
-    """Of the tokens of every answer: how many differ, but for ties."""
-    failed = ties = 0
-    best = [score["best"] for score in scores_of(options, options.model, prompts)]
-    for index, (prompt, found) in enumerate(zip(prompts, best)):
-        _, logits = forward(model, prompt.ids, attended)
-        for place in range(len(prompt.ids) - prompt.answer, len(prompt.ids)):
-            right = int(logits[place - 1].argmax())
-            if found[place - 1] == right:
-                continue
-            margin = float(logits[place - 1, right] - logits[place - 1, found[place - 1]])
-            tie = options.compute == "bf16" and margin < options.tie
-            print(f"prompt {index}, token {place}: {found[place - 1]} instead of {right}, "
-                  f"{margin:.3f} below it: {'a tie' if tie else 'WRONG'}")
-            ties, failed = ties + tie, failed + (not tie)
-    print(f"{len(prompts)} prompts, {ties} ties, {failed} failed")
+        if options.compute == "f32":
+            failed += states_differ(options, name, prompt, hidden, logits)
+        ties, wrong = differing_answers(options, name, prompt, scores["best"], logits)
+        all_ties, failed = all_ties + ties, failed + wrong
+    print(f"{len(prompts)} prompts, {all_ties} ties, {failed} failed")
     return failed
 
 
@@ -153,6 +161,8 @@ def compare_results(options, model, attended, pattern):
     with open(options.results, newline="", encoding="utf-8") as file:
         cells = [row for row in csv.DictReader(file) if row["model"] == pattern and row["task"] == "passkey"
                  and int(row["tokens"]) == options.tokens]
+    if not cells:
+        sys.exit(f"{options.results}: no passkey cells of {pattern} at {options.tokens} tokens")
     vocabulary = task.Vocabulary()
     filler = evaluation_filler(vocabulary)
     failed = 0
@@ -164,7 +174,7 @@ def compare_results(options, model, attended, pattern):
               f"powerprefill in {row['compute']} {float(row['right']):.2%}", flush=True)
         failed += round(right, 4) != float(row["right"])
     print(f"{len(cells)} cells, {failed} failed")
-    return failed or not cells
+    return failed
 
 
 def main():
@@ -183,17 +193,13 @@ def main():
     parser.add_argument("--binary", default="build/powerprefill")
     parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
     options = parser.parse_args()
-    spec = json.loads((options.model / "config.json").read_text())["power_attention"]
+    spec = pattern_of(options.model)
     attended = AttendedBlocks(spec, options.tokens, options.device)
     model = load(options.model).to(options.device)
     if options.results:
         failed = compare_results(options, model, attended, spec["pattern"])
-    elif options.compute == "bf16":
-        failed = compare_answers(options, model, attended, prompts_for(options))
     else:
-        prompts = prompts_for(options)
-        failed = compare_answers(options, model.double(), attended, prompts)
-        failed += compare_states(options, model, attended, prompts)
+        failed = compare_prompts(options, model.double() if options.compute == "f32" else model, attended)
     return 1 if failed else 0
 
 

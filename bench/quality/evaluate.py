@@ -50,6 +50,18 @@ def program(options):
     return [*launcher, options.binary]
 
 
+def threads(options):
+    return ["--threads", str(options.threads)] if options.threads else []
+
+
+def pattern_of(model):
+    """The pattern in the config.json of a model, which is that of all its layers."""
+    spec = json.loads(Path(model, "config.json").read_text())["power_attention"]
+    if spec.get("full_layers"):
+        sys.exit(f"{model}: has full_layers; masks and reach are computed here for one pattern alone")
+    return spec
+
+
 def scores_of(options, model, prompts):
     """For each prompt what --nll writes: log_probabilities of all tokens but the first, and the `best`
     token in each one's place."""
@@ -57,8 +69,7 @@ def scores_of(options, model, prompts):
         batch, scores = Path(folder, "prompts.jsonl"), Path(folder, "scores.jsonl")
         batch.write_text("".join(json.dumps({"tokens": prompt.ids}) + "\n" for prompt in prompts))
         subprocess.run([*program(options), "score", "--model", model, "--batch", batch, "--nll", scores,
-                        "--compute", options.compute, "--quiet",
-                        *(["--threads", str(options.threads)] if options.threads else [])],
+                        "--compute", options.compute, "--quiet", *threads(options)],
                        check=True, stdout=subprocess.DEVNULL)
         with open(scores, encoding="ascii") as lines:
             return [json.loads(line) for line in lines]
@@ -74,11 +85,10 @@ def reach(pattern, blocks, layers):
     return reached_blocks(json.loads(pattern), blocks, layers)
 
 
-def is_reached(prompt, config):
+def is_reached(prompt, spec, layers):
     """Whether a part of every needle can be known at the last token."""
-    spec = config["power_attention"]
     block = spec["block"]
-    reached = reach(json.dumps(spec), -(-len(prompt.ids) // block), config["num_hidden_layers"] - 1)
+    reached = reach(json.dumps(spec), -(-len(prompt.ids) // block), layers - 1)
     return all(reached[begin // block:-(-end // block)].any() for _, _, begin, end in prompt.needles)
 
 
@@ -93,11 +103,12 @@ def cell(options, vocabulary, filler, model, task_name, tokens, depth):
     """The row of one model, length and depth. nll: minus the mean natural logarithm of the probability
     of all tokens, and of those of the answers."""
     name, folder = model
-    config = json.loads(Path(folder, "config.json").read_text())
+    spec = pattern_of(folder)
+    layers = json.loads(Path(folder, "config.json").read_text())["num_hidden_layers"]
     prompts = list(prompts_of(vocabulary, filler, task_name, tokens, depth, options.samples))
     scores = scores_of(options, folder, prompts)
     right = fmean([is_right(prompt, score["best"]) for prompt, score in zip(prompts, scores)])
-    reached = fmean([is_reached(prompt, config) for prompt in prompts])
+    reached = fmean([is_reached(prompt, spec, layers) for prompt in prompts])
     logs = [score["log_probabilities"] for score in scores]
     every = -fmean([value for log in logs for value in log])
     answer = -fmean([value for prompt, log in zip(prompts, logs) for value in log[-prompt.answer:]])
