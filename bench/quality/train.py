@@ -28,7 +28,7 @@ import task
 from model import Model, Shape, dense_attention, describe, rotary, save
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "reference"))
-from masks import attended_blocks, attended_tokens  # noqa: E402
+from masks import attended_tokens  # noqa: E402
 
 if torch.cuda.is_available():
     from gpu_attention import GpuAttention

@@ -7,7 +7,6 @@ import tempfile
 import unittest
 
 import h5py
-import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support.cache import newest_record  # noqa: E402
