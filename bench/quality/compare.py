@@ -13,7 +13,6 @@ that the CSV has for powerprefill: where both are 1, every token of every answer
 on failure."""
 
 import argparse
-import csv
 import math
 import random
 import subprocess
@@ -26,7 +25,8 @@ import numpy as np
 import torch
 
 import task
-from evaluate import DEPTHS, evaluation_filler, is_right, pattern_of, program, prompts_of, scores_of, threads
+from evaluate import (DEPTHS, cells_done, config_of, evaluation_filler, is_right, program, prompts_of, scores_of,
+                      threads)
 from model import load, rotary
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
@@ -78,12 +78,14 @@ class AttendedBlocks:
 
 
 @torch.no_grad()
-def forward(model, ids, attended):
-    """Final hidden states (T, E) and logits (T, V)."""
-    table = attended.table[:-(-len(ids) // attended.block)]
-    rope = rotary(model.shape, torch.arange(len(ids), device=table.device))
-    hidden = model(torch.tensor(ids, device=table.device)[None], rope, attended.attend, table)[0]
-    return hidden.cpu(), model.logits(hidden).cpu()
+def forward(model, prompt, attended):
+    """Final hidden states (T, E), and logits (A + 1, V): those that predict the A tokens of the answer, and the
+    last."""
+    count = len(prompt.ids)
+    table = attended.table[:-(-count // attended.block)]
+    rope = rotary(model.shape, torch.arange(count, device=table.device))
+    hidden = model(torch.tensor(prompt.ids, device=table.device)[None], rope, attended.attend, table)[0]
+    return hidden.cpu(), model.logits(hidden[-prompt.answer - 1:]).cpu()
 
 
 def relative(value, reference):
@@ -129,11 +131,11 @@ def states_differ(options, name, prompt, hidden, logits):
 def differing_answers(options, name, prompt, best, logits):
     """Tokens of the answer that are not PyTorch's: (those that are ties, the others)."""
     ties = wrong = 0
-    for place in range(len(prompt.ids) - prompt.answer, len(prompt.ids)):
-        ours_there, theirs = best[place - 1], int(logits[place - 1].argmax())
+    for place, row in enumerate(logits[:-1], len(prompt.ids) - prompt.answer):
+        ours_there, theirs = best[place - 1], int(row.argmax())
         if ours_there == theirs:
             continue
-        margin = float(logits[place - 1, theirs] - logits[place - 1, ours_there])
+        margin = float(row[theirs] - row[ours_there])
         tie = options.compute == "bf16" and margin < options.tie
         print(f"{name}, token {place}: {ours_there} instead of {theirs}, {margin:.3f} below it: "
               f"{'a tie' if tie else 'WRONG'}")
@@ -147,7 +149,7 @@ def compare_prompts(options, model, attended):
     all_ties = failed = 0
     for index, (prompt, scores) in enumerate(zip(prompts, scores_of(options, options.model, prompts))):
         name = f"prompt {index}"
-        hidden, logits = forward(model, prompt.ids, attended)
+        hidden, logits = forward(model, prompt, attended)
         if options.compute == "f32":
             failed += states_differ(options, name, prompt, hidden, logits)
         ties, wrong = differing_answers(options, name, prompt, scores["best"], logits)
@@ -158,9 +160,8 @@ def compare_prompts(options, model, attended):
 
 def compare_results(options, model, attended, pattern):
     """Of evaluate.py's cells of this length: how many have another share of right answers."""
-    with open(options.results, newline="", encoding="utf-8") as file:
-        cells = [row for row in csv.DictReader(file) if row["model"] == pattern and row["task"] == "passkey"
-                 and int(row["tokens"]) == options.tokens]
+    cells = [row for row in cells_done(options.results)
+             if (row["model"], row["task"], int(row["tokens"])) == (pattern, "passkey", options.tokens)]
     if not cells:
         sys.exit(f"{options.results}: no passkey cells of {pattern} at {options.tokens} tokens")
     vocabulary = task.Vocabulary()
@@ -168,7 +169,7 @@ def compare_results(options, model, attended, pattern):
     failed = 0
     for row in cells:
         prompts = prompts_of(vocabulary, filler, "passkey", options.tokens, float(row["depth"]), int(row["samples"]))
-        right = fmean(is_right(prompt, forward(model, prompt.ids, attended)[1].argmax(-1)[:-1].tolist())
+        right = fmean(is_right(prompt, forward(model, prompt, attended)[1][:-1].argmax(-1).tolist())
                       for prompt in prompts)
         print(f"depth {row['depth']}, {row['samples']} prompts: PyTorch {right:.2%} right, "
               f"powerprefill in {row['compute']} {float(row['right']):.2%}", flush=True)
@@ -193,7 +194,7 @@ def main():
     parser.add_argument("--binary", default="build/powerprefill")
     parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
     options = parser.parse_args()
-    spec = pattern_of(options.model)
+    spec = config_of(options.model)["power_attention"]
     attended = AttendedBlocks(spec, options.tokens, options.device)
     model = load(options.model).to(options.device)
     if options.results:

@@ -54,12 +54,12 @@ def threads(options):
     return ["--threads", str(options.threads)] if options.threads else []
 
 
-def pattern_of(model):
-    """The pattern in the config.json of a model, which is that of all its layers."""
-    spec = json.loads(Path(model, "config.json").read_text())["power_attention"]
-    if spec.get("full_layers"):
+def config_of(model):
+    """The config.json of a model whose layers all have one pattern, its power_attention."""
+    config = json.loads(Path(model, "config.json").read_text())
+    if config["power_attention"].get("full_layers"):
         sys.exit(f"{model}: has full_layers; masks and reach are computed here for one pattern alone")
-    return spec
+    return config
 
 
 def scores_of(options, model, prompts):
@@ -85,10 +85,11 @@ def reach(pattern, blocks, layers):
     return reached_blocks(json.loads(pattern), blocks, layers)
 
 
-def is_reached(prompt, spec, layers):
+def is_reached(prompt, config):
     """Whether a part of every needle can be known at the last token."""
+    spec = config["power_attention"]
     block = spec["block"]
-    reached = reach(json.dumps(spec), -(-len(prompt.ids) // block), layers - 1)
+    reached = reach(json.dumps(spec), -(-len(prompt.ids) // block), config["num_hidden_layers"] - 1)
     return all(reached[begin // block:-(-end // block)].any() for _, _, begin, end in prompt.needles)
 
 
@@ -103,12 +104,11 @@ def cell(options, vocabulary, filler, model, task_name, tokens, depth):
     """The row of one model, length and depth. nll: minus the mean natural logarithm of the probability
     of all tokens, and of those of the answers."""
     name, folder = model
-    spec = pattern_of(folder)
-    layers = json.loads(Path(folder, "config.json").read_text())["num_hidden_layers"]
+    config = config_of(folder)
     prompts = list(prompts_of(vocabulary, filler, task_name, tokens, depth, options.samples))
     scores = scores_of(options, folder, prompts)
     right = fmean([is_right(prompt, score["best"]) for prompt, score in zip(prompts, scores)])
-    reached = fmean([is_reached(prompt, spec, layers) for prompt in prompts])
+    reached = fmean([is_reached(prompt, config) for prompt in prompts])
     logs = [score["log_probabilities"] for score in scores]
     every = -fmean([value for log in logs for value in log])
     answer = -fmean([value for prompt, log in zip(prompts, logs) for value in log[-prompt.answer:]])

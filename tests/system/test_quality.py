@@ -63,21 +63,21 @@ class Quality(ModelCase):
 
     def test_reached(self):
         """A needle over two blocks is in reach when one of them is."""
-        spec = {"pattern": "dilated", "block": 4, "window": 3}
+        config = {"num_hidden_layers": 2, "power_attention": {"pattern": "dilated", "block": 4, "window": 3}}
         for begin, end, expected in ((0, 4, True), (4, 8, False), (3, 6, True), (5, 9, True), (8, 12, True)):
             prompt = task.Prompt([0] * 12, 2, [(0, [], begin, end)])
-            self.assertEqual(evaluate.is_reached(prompt, spec, 2), expected, (begin, end))
-        self.assertFalse(evaluate.is_reached(task.Prompt([0] * 12, 2, [(0, [], 0, 4), (0, [], 4, 8)]), spec, 2))
+            self.assertEqual(evaluate.is_reached(prompt, config), expected, (begin, end))
+        self.assertFalse(evaluate.is_reached(task.Prompt([0] * 12, 2, [(0, [], 0, 4), (0, [], 4, 8)]), config))
 
     def test_full_layers(self):
         """Reach and masks are of one pattern: a model that mixes it with full layers is refused."""
         spec = {"pattern": "power", "block": 32, "window": 2, "sink": 1}
         path = self.folder / "config.json"
         path.write_text(json.dumps({"power_attention": spec}))
-        self.assertEqual(evaluate.pattern_of(self.folder), spec)
+        self.assertEqual(evaluate.config_of(self.folder)["power_attention"], spec)
         path.write_text(json.dumps({"power_attention": {**spec, "full_layers": [0]}}))
         with self.assertRaisesRegex(SystemExit, "full_layers"):
-            evaluate.pattern_of(self.folder)
+            evaluate.config_of(self.folder)
 
     def test_reach(self):
         """What the evaluation calls reached is what the pattern's own analysis says."""
