@@ -49,7 +49,7 @@ class Layers {
                  .zigzag = takes_zigzag("auto", schedule_),
                  .zones = zones,
                  .transfer = transfer},
-                tokens_, 0, nullptr);
+                tokens_, 0, PastSource{});
     const auto count = static_cast<std::int64_t>(tokens_.size());
     const auto goes_on = [](std::int64_t) { return true; };
     world_.barrier();

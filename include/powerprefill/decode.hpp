@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -40,8 +41,9 @@ class Decoder {
   // Appends tokens to the context as a prefill does: the same bits as if they had been part of the
   // prompt, as long as nothing was fed since the last commit. Collective. With append they are
   // committed, in chunks as memory allows; else they stay in memory, on every rank. Throws
-  // Error(input) for ids outside the vocabulary.
-  void extend(std::span<const std::int32_t> tokens);
+  // Error(input) for ids outside the vocabulary. `should_stop`, as in PrefillOptions, ends it with
+  // an agreed Error(interrupted): the context then ends with the last chunk that was finished.
+  void extend(std::span<const std::int32_t> tokens, const std::function<bool()>& should_stop = {});
   // With append: saves the tokens that were fed since the last commit, marked as decoded; a kill
   // loses none of them afterwards. Collective. Throws an agreed Error(storage).
   void commit();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 
 namespace powerprefill {
@@ -26,7 +27,8 @@ struct ModelOptions {
   // shards.
   std::filesystem::path folder;
   // Operands of the linear layers and of attention: f32; bf16 (with f32 sums), by the CPU's own
-  // instructions where it has them, else emulated, which is slow; or auto: bf16 where the CPU has it.
+  // instructions where it has them, else emulated, which is slow; or auto: bf16 where the CPU has
+  // it.
   std::string compute = "auto";
   // Compute threads of this rank; at least 1.
   int threads = 1;
@@ -48,5 +50,9 @@ struct ModelSummary {
 
 // Reads config.json only. Throws Error(input).
 ModelSummary describe_model(const std::filesystem::path& folder);
+
+// Throws Error(input) when there is no token, or naming the first whose id is not below
+// `vocabulary`.
+void require_tokens(std::int64_t vocabulary, std::span<const std::int32_t> tokens);
 
 }  // namespace powerprefill

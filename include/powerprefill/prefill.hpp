@@ -48,12 +48,15 @@ struct PrefillOptions {
   std::string partition = "auto";
   // f32, bf16 or f16: of keys and values, also while attending; auto: that of the compute type.
   std::string kv_dtype = "auto";
-  std::int64_t reserve = 4096;   // tokens of room for decoding
-  bool save_hidden = false;      // also save the last hidden state of every token
+  std::int64_t reserve = 4096;  // tokens of room for decoding
+  bool save_hidden = false;     // also save the last hidden state of every token
   // A picture of the run to make: what each thread of each rank did when, in Chrome's trace
   // format. Empty: none.
   std::filesystem::path trace;
   std::function<void(const Progress&)> progress;
+  // Told on rank 0 what the user should know before the work begins: what the file system of the
+  // output cannot do, chunks that are small for lack of memory.
+  std::function<void(const std::string&)> note;
   // Asked on every rank after each layer. Once it is true on any of them, the chunk in flight is
   // finished if that takes no longer than `stop_patience`, else dropped, and prefill() throws
   // Error(interrupted).

@@ -21,6 +21,9 @@ struct ScoreOptions {
   std::string partition = "auto";    // as for prefill
   std::string kv_dtype = "auto";     // as for prefill
   std::function<void(const Progress&)> progress;
+  // As in PrefillOptions: the prompt in flight is finished if that takes at most 30 s, else run()
+  // throws Error(interrupted); and so does the next run().
+  std::function<bool()> should_stop;
 };
 
 // What the model makes of one token.

@@ -1,7 +1,9 @@
 // The MPI job that a program runs in.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 
 namespace powerprefill {
 
@@ -13,8 +15,9 @@ class Session;
 // library from that thread only. A program started without mpirun is a job of one rank.
 class Session {
  public:
-  // Throws Error(launch) when the MPI library cannot serve.
-  Session();
+  // Throws Error(launch) when the MPI library cannot serve. `waiting` is told what the start waits
+  // for, again and again where ranks do not answer: it may be called often, and should return soon.
+  explicit Session(const std::function<void(const std::string& what)>& waiting = ignore);
   ~Session();
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
@@ -27,6 +30,9 @@ class Session {
   // Ends all ranks at once with this exit code. For an Error that is not is_agreed(): the other
   // ranks may be waiting for this one. Does not return.
   [[noreturn]] void abort(int code) noexcept;
+
+  // What `waiting` is by default.
+  static void ignore(const std::string&) {}
 
   // For the library's own use.
   mpi::Session& mpi() noexcept { return *session_; }

@@ -2,13 +2,19 @@
 
 #include <string>
 
+#include "base/start_thread.hpp"
 #include "base/zones.hpp"
 
 namespace powerprefill {
 
 ThreadPool::ThreadPool(int threads) {
-  for (int thread = 1; thread < threads; ++thread) {
-    workers_.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < threads; ++thread) {
+      workers_.push_back(start_thread([this, thread] { work(thread); }));
+    }
+  } catch (...) {
+    stop();  // the destructor of an object that was not made does not run
+    throw;
   }
 }
 
@@ -21,6 +27,10 @@ void ThreadPool::set_trace(Trace* trace) {
 }
 
 ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;

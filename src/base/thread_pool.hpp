@@ -19,6 +19,7 @@ namespace powerprefill {
 // it. Every task has to be a pure function of its number for results to be reproducible.
 class ThreadPool {
  public:
+  // Throws Error(internal) when the system gives no thread.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -37,6 +38,7 @@ class ThreadPool {
            const std::function<void()>& between = {});
 
  private:
+  void stop();
   void work(int thread);
   void drain(int thread, const std::function<void()>& between);
 

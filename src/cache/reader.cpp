@@ -86,20 +86,24 @@ std::vector<std::byte> CacheReader::State::read_records() const {
   return rows;
 }
 
-std::uint64_t CacheReader::State::copy_commit() {
-  const auto read = [&](auto& values, std::int64_t offset) {
-    file.read_at(std::as_writable_bytes(std::span(values)), offset, ErrorCode::cache);
-  };
+void CacheReader::State::size_commit() {
   const auto n = static_cast<std::size_t>(record.tokens);
   tokens.resize(n);
   decoded.resize(n);
   logits.resize(static_cast<std::size_t>(header.vocabulary));
   hidden.resize(static_cast<std::size_t>(header.hidden));
+  table.emplace(header);
+}
+
+std::uint64_t CacheReader::State::copy_commit() {
+  const auto read = [&](auto& values, std::int64_t offset) {
+    file.read_at(std::as_writable_bytes(std::span(values)), offset, ErrorCode::cache);
+  };
+  size_commit();
   read(tokens, layout.tokens());
   read(decoded, layout.decoded());
   read(logits, layout.logits(record.value_slot));
   read(hidden, layout.hidden(record.value_slot));
-  table.emplace(header);
   file.read_at(std::as_writable_bytes(table->sums()), layout.checksums(record.checksum_slot),
                ErrorCode::cache);
   if (header.saves_hidden) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -27,6 +28,9 @@ class CacheReader {
   // newer major version, truncated, datasets that do not fit the header, no commit. Error(input)
   // when the path does not exist.
   static CacheReader open(const std::filesystem::path& path);
+  // Collective over `comm`: rank 0 finds the newest commit, and all ranks have this one, also
+  // beside a writer that goes on or replaces the file. Throws agreed Errors as above.
+  static CacheReader open_shared(const mpi::Communicator& comm, const std::filesystem::path& path);
   // Empty for a file whose prefill has not committed anything yet. Throws like open() else.
   static std::optional<CacheReader> open_if_committed(const std::filesystem::path& path);
 
@@ -68,16 +72,24 @@ class CacheReader {
   void copy_rows(std::int64_t column, std::int64_t tokens, const FileHandle& to,
                  std::int64_t offset) const;
 
-  // Collective over `comm`: rereads and rehashes every committed block, each rank a part of them.
-  // Returns the bytes read (all ranks together) and the damaged blocks, as texts, on every rank.
+  // Rereads and rehashes every committed block: the bytes read, and the damaged blocks, as texts.
   struct Verification {
     std::int64_t bytes = 0;
     std::vector<std::string> damage;
   };
+  // No MPI needed.
+  Verification verify() const;
+  // Collective over `comm`, whose ranks share the blocks. Every rank gets what all have found.
   Verification verify(const mpi::Communicator& comm) const;
 
  private:
   struct State;
+  // Every `parts`-th block from `part` on; damage by its place in the file.
+  struct PartialVerification {
+    std::int64_t bytes = 0;
+    std::map<std::int64_t, std::string> damage;
+  };
+  PartialVerification verify_part(std::int64_t part, std::int64_t parts) const;
   explicit CacheReader(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -32,10 +32,17 @@ struct CacheReader::State {
   // Header and layout, through HDF5, which is closed again on return.
   void read_structure(const std::filesystem::path& path);
   std::vector<std::byte> read_records() const;
+  // Makes room for what `record` names.
+  void size_commit();
   // Reads what `record` names, and returns its hash as it was found.
   std::uint64_t copy_commit();
   // The newest commit, whole; false when there is none.
   bool read_commit();
+
+  // The newest commit that was read, for ranks that are to have the same, and how they take it.
+  // Throws Error(cache) when it is not whole.
+  std::string commit_bytes() const;
+  void take_commit(const std::string& bytes);
 
   // Bytes of one row of a column of the checksum table.
   std::int64_t row_bytes(std::int64_t column) const;

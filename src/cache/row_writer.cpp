@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/hash.hpp"
+#include "base/start_thread.hpp"
 #include "base/zones.hpp"
 
 namespace powerprefill {
@@ -15,7 +16,8 @@ constexpr std::int64_t kHotBytes = std::int64_t{1} << 20;
 
 }  // namespace
 
-RowWriter::RowWriter(const FileHandle& file) : file_(file), thread_([this] { run(); }) {}
+RowWriter::RowWriter(const FileHandle& file)
+    : file_(file), thread_(start_thread([this] { run(); })) {}
 
 RowWriter::~RowWriter() {
   {

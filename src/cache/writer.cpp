@@ -198,14 +198,15 @@ void CacheWriter::State::commit(std::int64_t token_count, CommittedValues values
 }
 
 CacheReader CacheWriter::read_back() const {
+  const auto require_named = [this] { state_->comm.agree([&] { state_->require_named(); }); };
   std::optional<CacheReader> reader;
   try {
-    reader = CacheReader::open(state_->file.path());
-  } catch (const Error&) {
-    state_->require_named();  // knows better why
+    reader = CacheReader::open_shared(state_->comm, state_->file.path());
+  } catch (const Error&) {  // agreed: all ranks are here
+    require_named();        // knows better why
     throw;
   }
-  state_->require_named();
+  require_named();
   return std::move(*reader);
 }
 

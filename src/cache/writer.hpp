@@ -41,6 +41,10 @@ class CacheWriter {
   // its name; they count with the first commit.
   static CacheWriter create(const mpi::Communicator& comm, const std::filesystem::path& path,
                             const CacheHeader& header, bool force, const CachePrefix& prefix = {});
+  // Collective. Throws the Errors that create() would throw about `path` and the room of its disk,
+  // and leaves nothing: for before the work that makes the contents. Fingerprints may be empty.
+  static void require_room(const mpi::Communicator& comm, const std::filesystem::path& path,
+                           const CacheHeader& header, bool force);
   // Collective. Goes on with a file that has a commit, after locking it. When it has room for less
   // than `capacity` tokens, everything committed is copied to a file of 1.5 times the room (or
   // more), which then replaces it. Throws agreed Errors: cache when the file is damaged or another
@@ -82,8 +86,8 @@ class CacheWriter {
               std::span<const float> logits, std::span<const float> hidden,
               RowOrigin origin = RowOrigin::prefill);
 
-  // What is committed, seen through a descriptor from after the commit. Throws Error(storage) if
-  // the file was deleted or replaced.
+  // Collective. What is committed, seen through descriptors from after the commit. Throws an agreed
+  // Error(storage) if the file was deleted or replaced.
   CacheReader read_back() const;
 
   // The background thread gets a row of its own; call before the first write.

@@ -77,21 +77,43 @@ void require_copyable(const CacheHeader& header, const CachePrefix& prefix) {
 
 }  // namespace
 
-void CacheWriter::State::build(const std::filesystem::path& path,
-                               std::optional<PendingFile>& pending) {
+namespace {
+
+// Collective; `pending` is that of rank 0. Throws unless the file fits on its disk and all ranks
+// see its folder.
+void require_space_and_folder(const mpi::Communicator& comm, const CacheHeader& header,
+                              std::optional<PendingFile>& pending) {
   comm.agree([&] {
     if (pending) pending->require_space(largest_file(header));
   });
+  const std::filesystem::path probe =
+      comm.broadcast_string(pending ? pending->probe().string() : "", 0);
+  const std::string probe_text = comm.broadcast_string(pending ? pending->probe_text() : "", 0);
+  comm.agree([&] { require_shared_folder(probe, probe_text); });
+}
+
+}  // namespace
+
+void CacheWriter::require_room(const mpi::Communicator& comm, const std::filesystem::path& path,
+                               const CacheHeader& header, bool force) {
+  std::optional<PendingFile> pending;
+  comm.agree([&] {
+    const std::string problem = problem_of(header);
+    if (!problem.empty()) throw Error(ErrorCode::internal, "cannot make a cache file: " + problem);
+    if (comm.is_root()) pending.emplace(path, force);
+  });
+  require_space_and_folder(comm, header, pending);
+}
+
+void CacheWriter::State::build(const std::filesystem::path& path,
+                               std::optional<PendingFile>& pending) {
+  require_space_and_folder(comm, header, pending);
   header.generation = pending ? pending->generation() : 0;
   comm.broadcast_value(header.generation, 0);
   require_equal_headers(comm, header);
 
   const std::filesystem::path temporary =
       comm.broadcast_string(pending ? pending->temporary().string() : "", 0);
-  const std::filesystem::path probe =
-      comm.broadcast_string(pending ? pending->probe().string() : "", 0);
-  const std::string probe_text = comm.broadcast_string(pending ? pending->probe_text() : "", 0);
-  comm.agree([&] { require_shared_folder(probe, probe_text); });
 
   std::vector<std::int64_t> offsets(datasets_of(header).size());
   comm.agree([&] {
@@ -209,8 +231,8 @@ CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesyst
   comm.broadcast_value(inode, 0);
   comm.agree([&] {
     if (!comm.is_root() && room == 0) state->file = open_shared_file(path, inode, path);
-    reader = CacheReader::open(path);
   });
+  reader = CacheReader::open_shared(comm, path);
   state->header = reader->header();
   state->sequence = reader->sequence();
   if (room > 0) {

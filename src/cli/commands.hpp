@@ -7,16 +7,23 @@
 #include <string>
 #include <vector>
 
-#include "powerprefill/session.hpp"
+#include "cli/launch.hpp"
 
 namespace powerprefill::cli {
 
+// Which ranks run a subcommand.
+enum class Runs {
+  alone,    // rank 0, without MPI, which a script of the launcher may start once only
+  shared,   // all ranks of a job of several; one rank without MPI
+  as_a_job  // all ranks, always with MPI
+};
+
 // A subcommand added to the parser, and what to run when it was chosen. `run` gets nullptr for the
-// session when the command needs none.
+// job when MPI was not started.
 struct Command {
   CLI::App* app;
-  bool needs_session;
-  std::function<void(Session* session)> run;
+  Runs runs;
+  std::function<void(const Job* job)> run;
 };
 
 Command add_prefill(CLI::App& app);

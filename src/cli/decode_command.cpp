@@ -37,7 +37,8 @@ struct DecodeArguments {
   bool quiet = false;
 };
 
-void run(const DecodeArguments& arguments, Session& session) {
+void run(const DecodeArguments& arguments, const Job& job) {
+  Session& session = job.session;
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
   LazyTokenizer tokenizer(arguments.model.folder);
@@ -52,15 +53,19 @@ void run(const DecodeArguments& arguments, Session& session) {
       FileHandle::open(arguments.report, O_WRONLY | O_CREAT, ErrorCode::storage);
     }
   });
-  const ModelOptions model = arguments.model.resolve(session);
+  const ModelOptions model = arguments.model.resolve(job);
+  for (const std::string& text : job.launch.notes) log.line("note: " + text);
   const bool has_input = arguments.prompt.is_given();
   std::vector<std::int32_t> input;
-  if (has_input) input = arguments.prompt.resolve(world, tokenizer, true);
+  if (has_input) {
+    input = arguments.prompt.resolve(world, tokenizer, true);
+    world.agree([&] { require_tokens(describe_model(arguments.model.folder).vocabulary, input); });
+  }
   const double start = seconds_now();
   Decoder decoder(session, arguments.cache, model, arguments.append);
   const double opened = seconds_now();
   const std::int64_t past = decoder.tokens();
-  if (has_input) decoder.extend(input);
+  if (has_input) decoder.extend(input, stop_requested);
   const double extended = seconds_now();
   const std::int64_t new_input = decoder.tokens() - past;
   Sampler sampler(arguments.sampling);
@@ -69,7 +74,12 @@ void run(const DecodeArguments& arguments, Session& session) {
   bool stopped = false;
   double first_token = 0;
   while (!stopped) {
-    const std::int32_t token = sampler.next(decoder.logits());
+    // One rank draws for all: that of another CPU might draw another token.
+    std::int32_t token = 0;
+    world.agree([&] {
+      if (world.is_root()) token = sampler.next(decoder.logits());
+    });
+    world.broadcast_value(token, 0);
     ++generated;
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
     if (printer) printer->put(token, is_end);
@@ -139,7 +149,7 @@ Command add_decode(CLI::App& app) {
                 "Print token ids, not text (implied when the checkpoint has no tokenizer)");
   sub->add_option("--report", arguments->report, "Write an account of the run to this JSON file");
   sub->add_flag("--quiet", arguments->quiet, "Print the result only");
-  return {sub, true, [arguments](Session* session) { run(*arguments, *session); }};
+  return {sub, Runs::as_a_job, [arguments](const Job* job) { run(*arguments, *job); }};
 }
 
 }  // namespace powerprefill::cli

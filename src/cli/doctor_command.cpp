@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
+#include "base/node_memory.hpp"
 #include "base/zones.hpp"
 #include "cli/commands.hpp"
 #include "cli/launch.hpp"
@@ -13,7 +14,6 @@
 #include "math/linear.hpp"
 #include "math/row_ops.hpp"
 #include "mpi/session.hpp"
-#include "mpi/shared_memory.hpp"
 #include "powerprefill/error.hpp"
 #include "report/prefill_report.hpp"
 
@@ -50,19 +50,17 @@ double collective_seconds(const mpi::Communicator& world) {
   return samples[10];
 }
 
-void run(bool as_json, Session& session) {
-  const mpi::Communicator& world = session.mpi().world();
+void run(bool as_json, const Job& job) {
+  const mpi::Session& session = job.session.mpi();
+  const mpi::Communicator& world = job.session.mpi().world();
+  const Launch& launch = job.launch;
   use_one_blas_thread();
-  const mpi::Communicator node = world.split_node();
-  const std::int64_t nodes = world.sum(std::int64_t{node.is_root() ? 1 : 0});
-  const int threads = default_threads(session);
-  const bool bound = is_bound(session);
   world.barrier();
   const double own_rate = gemm_gflops();
   const double slowest = -world.max(-own_rate);
   const double latency = collective_seconds(world);
 
-  std::vector<std::string> advice;
+  std::vector<std::string> advice = launch.notes;
   const std::string core = blas_core();
   const std::string simd = simd_target();
   const bool wide = simd.starts_with("AVX3");
@@ -77,26 +75,28 @@ void run(bool as_json, Session& session) {
         "collectives are slow: more ranks than cores? launch with mpirun "
         "--oversubscribe, or set OMPI_MCA_mpi_yield_when_idle=1");
   }
-  if (!bound && node.size() > cores_available()) {
+  if (!launch.bound && launch.node_ranks > launch.cores) {
     advice.push_back(fmt::format("{} ranks share {} cores of a node; speed will suffer",
-                                 node.size(), cores_available()));
+                                 launch.node_ranks, launch.cores));
   }
   if (!world.is_root()) return;
+  const AvailableMemory memory = available_memory();
   const nlohmann::ordered_json json = {{"version", POWERPREFILL_VERSION},
                                        {"mpi", mpi::library_version()},
                                        {"hdf5", hdf5::library_version()},
                                        {"blas", blas_version()},
                                        {"blas_kernels", core},
                                        {"instruction_set", simd},
-                                       {"ranks", session.ranks()},
-                                       {"nodes", nodes},
-                                       {"ranks_on_this_node", node.size()},
-                                       {"cores_of_this_rank", cores_available()},
-                                       {"bound_to_cores", bound},
-                                       {"default_threads", threads},
+                                       {"ranks", world.size()},
+                                       {"nodes", session.nodes()},
+                                       {"ranks_on_this_node", launch.node_ranks},
+                                       {"cores_of_this_rank", launch.cores},
+                                       {"bound_to_cores", launch.bound},
+                                       {"default_threads", launch.default_threads},
                                        {"sgemm_gflops_per_thread", slowest},
                                        {"collective_us", latency * 1e6},
-                                       {"memory_available_bytes", mpi::available_memory()},
+                                       {"memory_available_bytes", memory.bytes},
+                                       {"memory_bounded_by", memory.bound},
                                        {"advice", advice}};
   if (as_json) {
     fmt::print("{}\n", json.dump(2));
@@ -121,7 +121,7 @@ Command add_doctor(CLI::App& app) {
   CLI::App* sub =
       app.add_subcommand("doctor", "Check the launch, the libraries and the speed of this machine");
   sub->add_flag("--json", *as_json, "As JSON");
-  return {sub, true, [as_json](Session* session) { run(*as_json, *session); }};
+  return {sub, Runs::as_a_job, [as_json](const Job* job) { run(*as_json, *job); }};
 }
 
 }  // namespace powerprefill::cli

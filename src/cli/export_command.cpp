@@ -29,7 +29,7 @@ Command add_export(CLI::App& app) {
   sub->add_option("cache", arguments->cache, "The cache file")->required();
   sub->add_option("--out", arguments->out, "The safetensors file to make")->required();
   sub->add_flag("--force", arguments->force, "Replace the output when it exists");
-  return {sub, false, [arguments](Session*) { run(*arguments); }};
+  return {sub, Runs::alone, [arguments](const Job*) { run(*arguments); }};
 }
 
 }  // namespace powerprefill::cli

@@ -63,7 +63,7 @@ Command add_inspect(CLI::App& app) {
   CLI::App* sub = app.add_subcommand("inspect", "Show what a cache file holds");
   sub->add_option("cache", arguments->cache, "The cache file")->required();
   sub->add_flag("--json", arguments->json, "As JSON");
-  return {sub, false, [arguments](Session*) { run(*arguments); }};
+  return {sub, Runs::alone, [arguments](const Job*) { run(*arguments); }};
 }
 
 }  // namespace powerprefill::cli

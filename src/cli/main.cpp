@@ -14,6 +14,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/launch.hpp"
+#include "cli/start_watch.hpp"
 #include "cli/stop_signal.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/error.hpp"
@@ -31,7 +32,7 @@ constexpr const char* kFooter =
 // alone has failed while others may wait for it.
 int report_failure(std::optional<Session>& session, const Error& error) {
   const bool alone = session && session->ranks() > 1 && !error.is_agreed();
-  const bool speaks = alone || !session || session->rank() == 0;
+  const bool speaks = alone || (session ? session->rank() == 0 : launched_rank() == 0);
   const int rank = alone ? session->rank() : error.rank();
   // Ranks that meet the same failure would all report it. The first of a node speaks, and ends the
   // job; later nodes leave time for the first, and the other ranks for their end.
@@ -42,12 +43,26 @@ int report_failure(std::optional<Session>& session, const Error& error) {
   }
   const bool name_rank = session && session->ranks() > 1 && rank >= 0;
   if (speaks) {
-    fmt::print(stderr, "powerprefill: error{}: {}\n",
-               name_rank ? fmt::format(" on rank {}", rank) : "", error.what());
+    fmt::print(
+        stderr, "powerprefill: error{}: {}\n",
+        name_rank ? fmt::format(" on rank {} (host {})", rank, session->mpi().host_of(rank)) : "",
+        error.what());
     std::fflush(stderr);
   }
   if (alone) end_job(*session, static_cast<int>(error.code()));
   return static_cast<int>(error.code());
+}
+
+bool starts_mpi(Runs runs) {
+  return runs == Runs::as_a_job || (runs == Runs::shared && launched_ranks() > 1);
+}
+
+Job start_job(std::optional<Session>& session, const std::vector<std::string>& arguments) {
+  check_environment();
+  StartWatch watch(start_patience(), launched_local_rank() == 0);
+  session.emplace([&](const std::string& what) { watch.tell(what); });
+  watch.tell("the ranks do not agree on how they were started");
+  return {*session, agree_on_start(*session, arguments)};
 }
 
 int run(int argc, char** argv) {
@@ -62,21 +77,22 @@ int run(int argc, char** argv) {
   std::optional<Session> session;
   try {
     catch_stop_signal();
-    // Under a launcher every rank parses alike, and rank 0 alone speaks.
-    if (is_launched()) session.emplace();
+    // Every rank parses alike, and rank 0 alone speaks.
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& stop) {
       const bool is_help = stop.get_exit_code() == 0;
-      if (!session || session->rank() == 0) app.exit(stop);
+      if (launched_rank() == 0) app.exit(stop);
       return is_help ? 0 : static_cast<int>(ErrorCode::usage);
     }
     for (const Command& command : commands) {
       if (!command.app->parsed()) continue;
-      if (command.needs_session && !session) session.emplace();
-      if (session) check_launch(*session);
-      const bool silent = session && session->rank() != 0 && !command.needs_session;
-      if (!silent) command.run(session ? &*session : nullptr);
+      if (!starts_mpi(command.runs)) {
+        if (launched_rank() == 0) command.run(nullptr);
+        continue;
+      }
+      const Job job = start_job(session, {argv + 1, argv + argc});
+      command.run(&job);
     }
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
       throw Error(ErrorCode::storage, "cannot write the result to standard output");

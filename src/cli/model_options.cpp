@@ -27,11 +27,11 @@ void ModelArguments::add_to(CLI::App& app) {
                "Accept ranks whose CPUs would not compute the same bits");
 }
 
-ModelOptions ModelArguments::resolve(Session& session) const {
+ModelOptions ModelArguments::resolve(const Job& job) const {
   ModelOptions options;
   options.folder = folder;
   options.compute = compute;
-  options.threads = threads > 0 ? threads : default_threads(session);
+  options.threads = threads > 0 ? threads : job.launch.default_threads;
   options.allow_mixed_numerics = allow_mixed_numerics;
   options.weights.per_numa = weights_per == "numa";
   options.weights.scratch_folder = scratch_folder();
@@ -41,7 +41,7 @@ ModelOptions ModelArguments::resolve(Session& session) const {
     options.weights.store = WeightsPlacement::Store::file;
     options.weights.scratch_folder = weights_store;
   }
-  check_threads(session, options.threads);
+  check_threads(job, options.threads);
   return options;
 }
 

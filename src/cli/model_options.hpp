@@ -4,8 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "cli/launch.hpp"
 #include "powerprefill/model.hpp"
-#include "powerprefill/session.hpp"
 
 namespace powerprefill::cli {
 
@@ -19,7 +19,7 @@ struct ModelArguments {
 
   void add_to(CLI::App& app);
   // Collective. Fills in the defaults and checks the launch.
-  ModelOptions resolve(Session& session) const;
+  ModelOptions resolve(const Job& job) const;
 };
 
 }  // namespace powerprefill::cli

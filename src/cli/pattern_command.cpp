@@ -234,7 +234,7 @@ Command add_pattern(CLI::App& app) {
       "Draw the mask, what the last block sees, and all patterns' coverage to this file");
   sub->add_option("--coverage-svg", arguments->coverage_svg,
                   "Draw the coverage of all patterns alone to this file");
-  return {sub, false, [arguments](Session*) { run(*arguments); }};
+  return {sub, Runs::alone, [arguments](const Job*) { run(*arguments); }};
 }
 
 }  // namespace powerprefill::cli

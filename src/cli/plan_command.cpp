@@ -92,7 +92,7 @@ Command add_plan(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 36));
   sub->add_flag("--save-hidden", options.save_hidden, "As for prefill");
   sub->add_flag("--json", arguments->json, "As JSON");
-  return {sub, false, [arguments](Session*) { run(*arguments); }};
+  return {sub, Runs::alone, [arguments](const Job*) { run(*arguments); }};
 }
 
 }  // namespace powerprefill::cli

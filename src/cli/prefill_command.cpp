@@ -44,8 +44,8 @@ struct PrefillArguments {
   bool quiet = false;
 };
 
-// What the prompts of one job have in common.
-struct Job {
+// What the prompts of one run have in common.
+struct PromptRun {
   const PrefillArguments& arguments;
   Session& session;
   const Log& log;
@@ -72,7 +72,7 @@ PrefillOptions options_of(const PrefillArguments& arguments, const Schedule& sch
   return options;
 }
 
-void announce(const Job& job, const PrefillOptions& options) {
+void announce(const PromptRun& job, const PrefillOptions& options) {
   const int ranks = job.session.ranks();
   const int threads = options.model.threads;
   job.log.line(fmt::format("{} tokens over {} rank{} x {} thread{}, attention {}, cache {}",
@@ -84,7 +84,7 @@ void announce(const Job& job, const PrefillOptions& options) {
   }
 }
 
-void run_one(const Job& job, PrefillOptions options) {
+void run_one(const PromptRun& job, PrefillOptions options) {
   LazyTokenizer tokenizer(job.arguments.model.folder);
   options.tokens = job.arguments.prompt.resolve(job.world(), tokenizer, false);
   ProgressDisplay display(job.log.is_active(), ProgressDisplay::Saves::cache);
@@ -103,7 +103,7 @@ void run_one(const Job& job, PrefillOptions options) {
 // what is not is gone on with.
 class Batch {
  public:
-  Batch(const Job& job, PrefillOptions options)
+  Batch(const PromptRun& job, PrefillOptions options)
       : job_(job), options_(std::move(options)), tokenizer_(job.arguments.model.folder) {}
 
   void run() {
@@ -147,13 +147,14 @@ class Batch {
     reports_.push_back({{"id", id}, {"report", std::move(json)}});
   }
 
-  const Job& job_;
+  const PromptRun& job_;
   PrefillOptions options_;
   LazyTokenizer tokenizer_;
   nlohmann::ordered_json reports_ = nlohmann::ordered_json::array();
 };
 
-void run(const PrefillArguments& arguments, Session& session) {
+void run(const PrefillArguments& arguments, const Job& job) {
+  Session& session = job.session;
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
   AttentionArguments::Choice choice;
@@ -166,18 +167,20 @@ void run(const PrefillArguments& arguments, Session& session) {
     }
   });
   PrefillOptions options = options_of(arguments, choice.schedule);
-  options.model = arguments.model.resolve(session);
-  const Job job = {.arguments = arguments,
-                   .session = session,
-                   .log = log,
-                   .choice = choice,
-                   .context = {.attention = choice.description},
-                   .max_positions = summary.max_positions};
+  options.model = arguments.model.resolve(job);
+  options.note = [&](const std::string& text) { log.line("note: " + text); };
+  const PromptRun prompt_run = {.arguments = arguments,
+                                .session = session,
+                                .log = log,
+                                .choice = choice,
+                                .context = {.attention = choice.description},
+                                .max_positions = summary.max_positions};
+  for (const std::string& text : job.launch.notes) log.line("note: " + text);
   if (!choice.remark.empty()) log.line("note: " + choice.remark);
   if (arguments.batch.empty()) {
-    run_one(job, std::move(options));
+    run_one(prompt_run, std::move(options));
   } else {
-    Batch(job, std::move(options)).run();
+    Batch(prompt_run, std::move(options)).run();
   }
 }
 
@@ -225,7 +228,7 @@ Command add_prefill(CLI::App& app) {
                   "Write what each thread did when (Chrome trace format, for Perfetto)")
       ->excludes(batch);
   sub->add_flag("--quiet", arguments->quiet, "Say nothing unless something fails");
-  return {sub, true, [arguments](Session* session) { run(*arguments, *session); }};
+  return {sub, Runs::as_a_job, [arguments](const Job* job) { run(*arguments, *job); }};
 }
 
 }  // namespace powerprefill::cli

@@ -10,6 +10,7 @@
 #include "cli/commands.hpp"
 #include "cli/model_options.hpp"
 #include "cli/prompt.hpp"
+#include "cli/stop_signal.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/score.hpp"
 #include "report/log.hpp"
@@ -50,7 +51,8 @@ std::string to_json(const std::string& id, const ScoreOptions& options, const Sc
   return json.dump() + "\n";
 }
 
-void run(const ScoreArguments& arguments, Session& session) {
+void run(const ScoreArguments& arguments, const Job& job) {
+  Session& session = job.session;
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
   AttentionArguments::Choice choice;
@@ -61,12 +63,14 @@ void run(const ScoreArguments& arguments, Session& session) {
       out = FileHandle::open(arguments.nll, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage);
     }
   });
+  for (const std::string& text : job.launch.notes) log.line("note: " + text);
   if (!choice.remark.empty()) log.line("note: " + choice.remark);
   LazyTokenizer tokenizer(arguments.model.folder);
   ScoreOptions options;
   options.schedule = choice.schedule;
   options.partition = arguments.partition;
   options.kv_dtype = arguments.kv_dtype;
+  options.should_stop = stop_requested;
   std::int64_t written = 0;
   const auto score = [&](Scorer& model, const std::string& id, std::vector<std::int32_t> tokens) {
     options.tokens = std::move(tokens);
@@ -85,9 +89,10 @@ void run(const ScoreArguments& arguments, Session& session) {
       written += static_cast<std::int64_t>(line.size());
     });
   };
-  const ModelOptions model_options = arguments.model.resolve(session);
+  const ModelOptions model_options = arguments.model.resolve(job);
   if (arguments.batch.empty()) {
     std::vector<std::int32_t> tokens = arguments.prompt.resolve(world, tokenizer, false);
+    world.agree([&] { require_tokens(describe_model(arguments.model.folder).vocabulary, tokens); });
     Scorer model(session, model_options);
     score(model, "", std::move(tokens));
     return;
@@ -116,7 +121,7 @@ Command add_score(CLI::App& app) {
                   "Write a JSON object per prompt to this file, one a line: log_probabilities of "
                   "tokens 1 to T-1 (natural logarithm), and the `best` token in each one's place");
   sub->add_flag("--quiet", arguments->quiet, "Results and failures only");
-  return {sub, true, [arguments](Session* session) { run(*arguments, *session); }};
+  return {sub, Runs::as_a_job, [arguments](const Job* job) { run(*arguments, *job); }};
 }
 
 }  // namespace powerprefill::cli

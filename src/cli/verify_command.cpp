@@ -1,7 +1,5 @@
 #include <fmt/format.h>
 
-#include <optional>
-
 #include "base/zones.hpp"
 #include "cache/reader.hpp"
 #include "cli/commands.hpp"
@@ -13,12 +11,13 @@ namespace powerprefill::cli {
 
 namespace {
 
-void run(const std::string& path, Session& session) {
-  const mpi::Communicator& world = session.mpi().world();
-  std::optional<CacheReader> reader;
-  world.agree([&] { reader = CacheReader::open(path); });
+void run(const std::string& path, const Job* job) {
+  const mpi::Communicator* world = job != nullptr ? &job->session.mpi().world() : nullptr;
+  const CacheReader reader =
+      world != nullptr ? CacheReader::open_shared(*world, path) : CacheReader::open(path);
   const double start = seconds_now();
-  const CacheReader::Verification result = reader->verify(world);
+  const CacheReader::Verification result =
+      world != nullptr ? reader.verify(*world) : reader.verify();
   const double seconds = seconds_now() - start;
   if (!result.damage.empty()) {
     std::string message = fmt::format("{}: {} damaged", path, result.damage.size());
@@ -29,8 +28,8 @@ void run(const std::string& path, Session& session) {
     if (result.damage.size() > shown) message += "\n  ...";
     throw Error::agreed(ErrorCode::cache, message + "\nrun the prefill again", 0);
   }
-  if (world.is_root()) {
-    fmt::print("{}: {} tokens, {} verified in {:.2f} s\n", path, reader->tokens(),
+  if (world == nullptr || world->is_root()) {
+    fmt::print("{}: {} tokens, {} verified in {:.2f} s\n", path, reader.tokens(),
                human_bytes(static_cast<double>(result.bytes)), seconds);
   }
 }
@@ -41,7 +40,7 @@ Command add_verify(CLI::App& app) {
   auto path = std::make_shared<std::string>();
   CLI::App* sub = app.add_subcommand("verify", "Read all of a cache file and check every block");
   sub->add_option("cache", *path, "The cache file")->required();
-  return {sub, true, [path](Session* session) { run(*path, *session); }};
+  return {sub, Runs::shared, [path](const Job* job) { run(*path, job); }};
 }
 
 }  // namespace powerprefill::cli

@@ -49,7 +49,10 @@ void require_same_model(const std::filesystem::path& path, const CacheHeader& ca
   const char* what = "was made by another model";
   const char* advice = "use the checkpoint that made it";
   require_same(path, what, "config", cache.config_fingerprint, model.config_fingerprint, advice);
-  require_same(path, what, "weights", cache.weights_fingerprint, model.weights_fingerprint, advice);
+  if (!model.weights_fingerprint.empty()) {
+    require_same(path, what, "weights", cache.weights_fingerprint, model.weights_fingerprint,
+                 advice);
+  }
   require_same(path, what, "rope", cache.rope, model.rope, advice);
   require_same(path, what, "tokenizer", cache.tokenizer_fingerprint, model.tokenizer_fingerprint,
                advice);

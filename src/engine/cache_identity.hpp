@@ -18,7 +18,8 @@ CacheHeader header_for(const LoadedModel& model, const Schedule& schedule, DType
 
 // Throw Error(cache) naming the first field that differs, with both values.
 //
-// The cache was made by this model: weights, config, rotary embedding, tokenizer.
+// The cache was made by this model: weights (once they are loaded), config, rotary embedding,
+// tokenizer.
 void require_same_model(const std::filesystem::path& path, const CacheHeader& cache,
                         const CacheHeader& model);
 // New rows may stand beside those of the cache: the same schedule, block, dtype and compute type,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "base/checked.hpp"
 #include "engine/row_parallel.hpp"
@@ -29,10 +30,10 @@ std::int64_t end_of_chunk(std::int64_t begin, std::int64_t chunk_tokens, std::in
 }
 
 Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::int64_t begin,
-             const CacheReader* past)
+             PastSource past)
     : context_(context),
       tokens_(tokens),
-      past_(past),
+      past_(std::move(past)),
       partition_(chunk_partition({begin, static_cast<std::int64_t>(tokens.size())},
                                  context.schedule.block, context.world.size(), context.zigzag)) {
   plan_patterns();
@@ -51,7 +52,7 @@ Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::
   std::size_t most = 0;
   for (const PatternExchange& entry : patterns_) most = std::max(most, entry.past.size());
   if (most > 0) {
-    past_stream_.emplace(*past, context.kv_shape, partition_.first_block(),
+    past_stream_.emplace(past_, context.kv_shape, partition_.first_block(),
                          static_cast<std::int64_t>(most), kPastBudget, context.past_row);
   }
 }
@@ -80,9 +81,8 @@ void Chunk::plan_patterns() {
     patterns_.push_back(std::move(entry));
   }
   for (PatternExchange& entry : patterns_) {  // the plans have found their final place
-    entry.exchange =
-        std::make_unique<KvExchange>(context_.world, entry.plan, partition_, context_.kv_shape,
-                                     context_.transfer);
+    entry.exchange = std::make_unique<KvExchange>(context_.world, entry.plan, partition_,
+                                                  context_.kv_shape, context_.transfer);
   }
 }
 
@@ -105,8 +105,8 @@ void Chunk::read_first_block(std::int64_t layer, KvBlocks& kv) {
   if (rows == 0 || partition_.owner(first) != context_.world.rank()) return;
   const auto bytes = static_cast<std::size_t>(rows * context_.kv_shape.row_bytes());
   const std::int64_t local = partition_.local(first).value;
-  past_->read_block(layer, KvPart::key, first.value, kv.keys(local, 1).first(bytes));
-  past_->read_block(layer, KvPart::value, first.value, kv.values(local, 1).first(bytes));
+  past_.read_block(layer, KvPart::key, first.value, kv.keys(local, 1).first(bytes));
+  past_.read_block(layer, KvPart::value, first.value, kv.values(local, 1).first(bytes));
 }
 
 bool Chunk::run(const Sink& sink) {
@@ -181,9 +181,9 @@ std::span<const float> Chunk::hidden_rows() {
   for (const RowRun& run : forward_->local().runs()) {
     const std::int64_t old_rows = run.begin_token - run.first_block_token();
     if (old_rows > 0) {
-      past_->read_hidden(run.blocks.first.value,
-                         hidden_rows_.span().subspan(static_cast<std::size_t>(at * e),
-                                                     static_cast<std::size_t>(old_rows * e)));
+      past_.read_hidden(run.blocks.first.value,
+                        hidden_rows_.span().subspan(static_cast<std::size_t>(at * e),
+                                                    static_cast<std::size_t>(old_rows * e)));
       at += old_rows;
     }
     for (std::int64_t p = run.begin_token; p < run.end_token; ++p, ++at) {

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "base/zones.hpp"
-#include "cache/reader.hpp"
 #include "engine/kv_exchange.hpp"
 #include "engine/layer_forward.hpp"
 #include "engine/layer_kv.hpp"
 #include "engine/loaded_model.hpp"
+#include "engine/past_source.hpp"
 #include "engine/past_stream.hpp"
 #include "mpi/communicator.hpp"
 #include "partition/partition.hpp"
@@ -37,8 +37,8 @@ std::int64_t end_of_chunk(std::int64_t begin, std::int64_t chunk_tokens, std::in
 // Prefill of one chunk. All of its calls are collective.
 //
 // The blocks of the chunk are split over the ranks and travel by MPI. Key blocks before the chunk
-// are read from the cache file below its last commit, each one checked. A chunk may begin within a
-// block: the rank that owns this block reads its earlier rows too.
+// come from where the caller keeps them: the cache file below its last commit, each block checked.
+// A chunk may begin within a block: the rank that owns this block reads its earlier rows too.
 class Chunk {
  public:
   // What the chunks of a run have in common. All of it outlives the chunk.
@@ -63,9 +63,9 @@ class Chunk {
   };
 
   // `tokens` is the prompt up to the end of the chunk, (end). `past` has at least `begin` tokens,
-  // and exactly as many when `begin` is not the first of a block; nullptr when begin is 0.
+  // and exactly as many when `begin` is not the first of a block.
   Chunk(const Context& context, std::span<const std::int32_t> tokens, std::int64_t begin,
-        const CacheReader* past);
+        PastSource past);
 
   // Takes all layers. Returns false when the sink has dropped the chunk.
   bool run(const Sink& sink);
@@ -105,7 +105,7 @@ class Chunk {
 
   Context context_;
   std::span<const std::int32_t> tokens_;
-  const CacheReader* past_;
+  PastSource past_;
   Partition partition_;
   std::vector<PatternExchange> patterns_;
   std::optional<LayerForward> forward_;

@@ -22,11 +22,23 @@ namespace {
 // Of the memory that is left when the weights are loaded, for blocks of the cache.
 constexpr double kBlockShare = 0.25;
 constexpr double kChunkShare = 0.5;
+constexpr double kStopPatience = 30;  // seconds, as for prefill
+
+Error stopped(std::int64_t read, std::int64_t all, const char* what_next) {
+  return Error::agreed(
+      ErrorCode::interrupted,
+      fmt::format("stopped by a signal with {} of {} new tokens read{}", read, all, what_next), -1);
+}
 
 }  // namespace
 
-void Decoder::State::open(bool append, bool allow_mixed) {
-  CacheReader reader = CacheReader::open(path);
+// What can be known to be wrong about the file before the weights are loaded.
+void Decoder::State::require_fit(const CacheHeader& header) const {
+  CacheHeader own = header_for(model, schedule_from_json(header.schedule), header.dtype);
+  require_same_model(path, header, own);
+}
+
+void Decoder::State::open(CacheReader reader, bool append, bool allow_mixed) {
   const OutputRange heads = part_of(reader.header().num_kv_heads, world.rank(), world.size());
   past.emplace(std::move(reader), heads, model.share_of_memory(kBlockShare));
   const CacheHeader& header = past->reader().header();
@@ -66,8 +78,10 @@ void Decoder::State::require_known(std::int32_t token) const {
 
 // Everything is in the file, and the rows since the last commit are read from there again.
 void Decoder::State::reopen() {
-  world.agree([&] { past->reopen(writer->read_back()); });
+  CacheReader committed = writer->read_back();
+  world.agree([&] { past->reopen(std::move(committed)); });
   new_hidden.clear();
+  stepped = 0;
 }
 
 // A file that is full is replaced by a larger one.
@@ -90,7 +104,7 @@ void Decoder::State::start_chunk(std::int64_t end) {
       world, model, schedule, past->shape(), takes_zigzag("auto", schedule), zones};
   world.agree([&] {
     chunk.emplace(context, std::span(ids).first(static_cast<std::size_t>(end)), tokens,
-                  &past->reader());
+                  past->source());
   });
 }
 
@@ -101,7 +115,16 @@ void Decoder::State::finish_chunk() {
   last_hidden = std::move(last.hidden);
 }
 
-void Decoder::State::extend_file(std::span<const std::int32_t> more) {
+// Forgets the chunk in flight, and the rest of what was to be appended.
+void Decoder::State::interrupt(std::int64_t new_tokens) {
+  chunk.reset();
+  const auto left = static_cast<std::int64_t>(ids.size()) - tokens;
+  ids.resize(static_cast<std::size_t>(tokens));
+  past->keep_rows(fed());
+  throw stopped(new_tokens - left, new_tokens, writer ? " and saved; go on with the rest" : "");
+}
+
+void Decoder::State::extend_file(std::span<const std::int32_t> more, StopPoll& poll) {
   ids.insert(ids.end(), more.begin(), more.end());
   const auto end = static_cast<std::int64_t>(ids.size());
   const std::int64_t chunk_tokens =
@@ -117,18 +140,23 @@ void Decoder::State::extend_file(std::span<const std::int32_t> more) {
     const std::int64_t next = end_of_chunk(tokens, chunk_tokens, schedule.block, end);
     start_chunk(next);
     make_room(next);
-    FileSink(*writer).run(*chunk, [](std::int64_t) { return true; });
+    poll.begin_chunk();
+    const auto goes_on = [&](std::int64_t done) { return poll.goes_on(done, model.config.layers); };
+    if (!FileSink(*writer).run(*chunk, goes_on)) interrupt(std::ssize(more));
     finish_chunk();
     writer->commit(tokens, std::span(ids).first(static_cast<std::size_t>(tokens)), logits,
                    last_hidden);
     chunk.reset();
     reopen();
+    if (tokens < end && poll.is_over()) interrupt(std::ssize(more));
   }
 }
 
 // Every rank keeps all rows: it will attend to them with the heads that it decodes.
-void Decoder::State::extend_memory(std::span<const std::int32_t> more) {
+void Decoder::State::extend_memory(std::span<const std::int32_t> more, StopPoll& poll) {
   ids.insert(ids.end(), more.begin(), more.end());
+  // The thread that reads the past reads rows of earlier extensions while those of this one come.
+  world.agree([&] { past->reserve_rows(fed() + std::ssize(more)); });
   start_chunk(static_cast<std::int64_t>(ids.size()));
   const Partition& partition = chunk->partition();
   const auto row_bytes = static_cast<std::size_t>(past->shape().row_bytes());
@@ -155,7 +183,9 @@ void Decoder::State::extend_memory(std::span<const std::int32_t> more) {
       past->append(layer, rows[0], rows[1]);
     }
   };
-  chunk->run({take, [](const KvBlocks&) {}, [](std::int64_t) { return true; }});
+  poll.begin_chunk();
+  const auto goes_on = [&](std::int64_t done) { return poll.goes_on(done, model.config.layers); };
+  if (!chunk->run({take, [](const KvBlocks&) {}, goes_on})) interrupt(std::ssize(more));
   finish_chunk();
   chunk.reset();
 }
@@ -167,15 +197,21 @@ Decoder::Decoder(Session& session, const std::filesystem::path& cache, const Mod
   state_->path = cache;
   ModelOptions options = model;
   std::string compute;
-  world.agree([&] {  // a bad file is refused before weights are loaded
+  world.agree([&] {
     if (world.is_root()) compute = CacheReader::open(cache).header().compute;
   });
   if (options.compute == "auto") options.compute = world.broadcast_string(compute, 0);
+  state_->model = prepare_model(world, options);
+  {
+    const CacheReader reader = CacheReader::open_shared(world, cache);
+    world.agree([&] { state_->require_fit(reader.header()); });
+  }
   const double start = seconds_now();
-  state_->model = load_model(world, options);
+  load_weights(world, options, state_->model);
   state_->load_seconds = seconds_now() - start;
   if (append) state_->writer = CacheWriter::open(world, cache, 0);
-  world.agree([&] { state_->open(append, model.allow_mixed_numerics); });
+  CacheReader reader = CacheReader::open_shared(world, cache);
+  world.agree([&] { state_->open(std::move(reader), append, model.allow_mixed_numerics); });
 }
 
 Decoder::~Decoder() = default;
@@ -190,18 +226,24 @@ std::span<const float> Decoder::logits() const {
 }
 void Decoder::feed(std::int32_t token) {
   state_->step(token);
+  ++state_->stepped;
 }
-void Decoder::extend(std::span<const std::int32_t> tokens) {
+void Decoder::extend(std::span<const std::int32_t> tokens,
+                     const std::function<bool()>& should_stop) {
   for (const std::int32_t token : tokens) state_->require_known(token);
   if (tokens.empty()) return;
   commit();
+  StopPoll poll(state_->world, should_stop, kStopPatience);
   keep_if_alone(state_->world, state_, [&] {
     if (state_->writer) {
-      state_->extend_file(tokens);
-    } else if (state_->fed() == 0) {
-      state_->extend_memory(tokens);
+      state_->extend_file(tokens, poll);
+    } else if (state_->stepped == 0) {
+      state_->extend_memory(tokens, poll);
     } else {
-      for (const std::int32_t token : tokens) state_->step(token);
+      for (std::size_t i = 0; i < tokens.size(); ++i) {
+        if (poll.is_over()) throw stopped(static_cast<std::int64_t>(i), std::ssize(tokens), "");
+        state_->step(tokens[i]);
+      }
     }
   });
 }

@@ -14,6 +14,7 @@
 #include "engine/loaded_model.hpp"
 #include "engine/past_blocks.hpp"
 #include "engine/row_parallel.hpp"
+#include "engine/stop_poll.hpp"
 #include "math/linear.hpp"
 #include "math/rope.hpp"
 #include "model/rope_frequencies.hpp"
@@ -38,6 +39,7 @@ struct Decoder::State {
   RopeFrequencies frequencies;
   double load_seconds = 0;
   std::int64_t tokens = 0;
+  std::int64_t stepped = 0;       // of those since the last commit: decoded, with own heads only
   std::vector<std::int32_t> ids;  // (tokens)
   std::vector<float> logits;
   std::vector<float> last_hidden;  // (E), after the final norm
@@ -52,7 +54,8 @@ struct Decoder::State {
   std::vector<float> gate;       // (F)
   std::vector<float> up;         // (F)
 
-  void open(bool append, bool allow_mixed);
+  void require_fit(const CacheHeader& header) const;
+  void open(CacheReader reader, bool append, bool allow_mixed);
   void step(std::int32_t token);
   void attention(std::int64_t layer, const RopeTable& rope);
   void attend(std::int64_t layer, const OutputRange& kv_heads);
@@ -60,8 +63,9 @@ struct Decoder::State {
   void residual(const Linear& linear, const float* x);
   std::int64_t fed() const { return tokens - past->file_tokens(); }  // since the last commit
   void require_known(std::int32_t token) const;
-  void extend_file(std::span<const std::int32_t> more);
-  void extend_memory(std::span<const std::int32_t> more);
+  void extend_file(std::span<const std::int32_t> more, StopPoll& poll);
+  void extend_memory(std::span<const std::int32_t> more, StopPoll& poll);
+  [[noreturn]] void interrupt(std::int64_t new_tokens);
   void start_chunk(std::int64_t end);
   void finish_chunk();
   void reopen();

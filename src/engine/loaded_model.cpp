@@ -4,6 +4,7 @@
 
 #include "base/files.hpp"
 #include "base/hash.hpp"
+#include "base/node_memory.hpp"
 #include "math/gemm.hpp"
 #include "math/numerics.hpp"
 
@@ -33,59 +34,72 @@ std::string tokenizer_fingerprint(const std::filesystem::path& folder) {
   return "";
 }
 
-void agree_on_numerics(const mpi::Communicator& world, const std::string& own,
-                       const std::string& of_root, bool allow_mixed) {
-  world.agree([&] {
-    if (own != of_root && !allow_mixed) {
-      throw Error(ErrorCode::launch,
-                  fmt::format("the ranks would not compute the same bits: '{}' here, '{}' on rank "
-                              "0; use nodes of one kind, or --allow-mixed-numerics",
-                              own, of_root));
-    }
-  });
+// One type for the job: auto takes what all ranks have.
+Compute agree_on_compute(const mpi::Communicator& world, const std::string& name) {
+  const bool native = world.min(std::int64_t{bf16_isa() != Bf16Isa::none ? 1 : 0}) == 1;
+  return compute_from_name(name != "auto" ? name : native ? "bf16" : "f32");
 }
 
 }  // namespace
 
 std::int64_t LoadedModel::share_of_memory(double part) const {
-  return static_cast<std::int64_t>(part * static_cast<double>(mpi::available_memory())) /
+  return static_cast<std::int64_t>(part * static_cast<double>(available_memory().bytes)) /
          node_ranks;
 }
 
-LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options) {
+LoadedModel prepare_model(const mpi::Communicator& world, const ModelOptions& options) {
   LoadedModel model;
   world.agree([&] {
     model.config = load_config(options.folder);
-    model.compute = compute_from_name(options.compute);
+    compute_from_name(options.compute);  // refuses other names
     if (options.threads < 1) {
       throw Error(ErrorCode::usage, fmt::format("{} threads; at least 1", options.threads));
     }
     model.pool = std::make_unique<ThreadPool>(options.threads);
-    if (world.is_root()) model.tokenizer_fingerprint = tokenizer_fingerprint(options.folder);
+    model.tokenizer_fingerprint = tokenizer_fingerprint(options.folder);
   });
   use_one_blas_thread();
   model.config_fingerprint = fingerprint_of(model.config);
-  model.tokenizer_fingerprint = world.broadcast_string(model.tokenizer_fingerprint, 0);
-  model.numerics = world.broadcast_string(numerics_id(model.compute), 0);
-  agree_on_numerics(world, numerics_id(model.compute), model.numerics,
-                    options.allow_mixed_numerics);
+  const char* copy = "copy the same checkpoint to all hosts, or name one that they share";
+  world.require_same(ErrorCode::input, {{"config.json", model.config_fingerprint, copy},
+                                        {"tokenizer", model.tokenizer_fingerprint, copy}});
+  model.compute = agree_on_compute(world, options.compute);
+  model.numerics = numerics_id(model.compute);
+  if (!options.allow_mixed_numerics) {
+    world.require_same(ErrorCode::launch,
+                       {{"numerics, and would not compute the same bits", model.numerics,
+                         "use nodes of one kind, or --allow-mixed-numerics"}});
+  }
+  model.numerics = world.broadcast_string(model.numerics, 0);
   const mpi::Communicator node = world.split_node();
   model.node_ranks = static_cast<int>(world.max(std::int64_t{node.size()}));
   model.nodes = static_cast<int>(world.sum(std::int64_t{node.is_root() ? 1 : 0}));
   std::int64_t number = world.prefix_sum(std::int64_t{node.is_root() ? 1 : 0});
   node.broadcast_value(number, 0);
   model.node = static_cast<int>(number);
-  const mpi::Communicator numa = options.weights.per_numa ? world.split_numa() : node.dup();
+  return model;
+}
+
+void load_weights(const mpi::Communicator& world, const ModelOptions& options, LoadedModel& model) {
+  const mpi::Communicator part = options.weights.per_numa ? world.split_numa() : world.split_node();
   // Nodes load apart from each other: a failure on one of them is agreed by all here.
   world.agree([&] {
     try {
-      model.weights = Weights::load(options.folder, model.config, model.compute, numa, *model.pool,
+      model.weights = Weights::load(options.folder, model.config, model.compute, part, *model.pool,
                                     {.store = store_of(options.weights.store),
                                      .scratch_folder = options.weights.scratch_folder});
     } catch (const Error& error) {
       throw Error(error.code(), error.what());
     }
   });
+  world.require_same(ErrorCode::input,
+                     {{"weights", model.weights.fingerprint(),
+                       "copy the same checkpoint to all hosts, or name one that they share"}});
+}
+
+LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options) {
+  LoadedModel model = prepare_model(world, options);
+  load_weights(world, options, model);
   return model;
 }
 

@@ -30,8 +30,15 @@ struct LoadedModel {
   std::int64_t share_of_memory(double part) const;
 };
 
-// Collective. Throws agreed Errors: input for the model; launch when the ranks would compute
-// different bits and options.allow_mixed_numerics is false.
+// Collective. All but the weights: quick, so that what does not fit the model is found before they
+// are loaded. Throws agreed Errors: input for the model, also when the ranks have different ones;
+// launch when they would compute different bits and options.allow_mixed_numerics is false.
+LoadedModel prepare_model(const mpi::Communicator& world, const ModelOptions& options);
+
+// Collective. The weights of a prepared model. Throws agreed Errors as above.
+void load_weights(const mpi::Communicator& world, const ModelOptions& options, LoadedModel& model);
+
+// Collective. Both.
 LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options);
 
 }  // namespace powerprefill

@@ -9,7 +9,8 @@ namespace powerprefill {
 
 // Runs `body`, which works with what `owner` holds. A failure of this rank alone ends the job, but
 // messages may still be in flight, and rows on their way to a file: the buffers have to outlive it,
-// so `owner` lets go of them.
+// so `owner` lets go of them. Only an agreed Error leaves nothing in flight; whatever else is
+// thrown, std::bad_alloc above all, may have come between the start and the end of an exchange.
 template <typename Owner, typename Body>
 auto keep_if_alone(const mpi::Communicator& world, std::unique_ptr<Owner>& owner,
                    const Body& body) {
@@ -17,6 +18,9 @@ auto keep_if_alone(const mpi::Communicator& world, std::unique_ptr<Owner>& owner
     return body();
   } catch (const Error& error) {
     if (!error.is_agreed() && world.size() > 1) static_cast<void>(owner.release());
+    throw;
+  } catch (...) {
+    if (world.size() > 1) static_cast<void>(owner.release());
     throw;
   }
 }

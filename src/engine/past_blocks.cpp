@@ -115,6 +115,40 @@ HeadKeysValues PastBlocks::new_rows(std::int64_t layer, std::int64_t first, std:
           {shape_.dtype, view.value + at, shape_.row_bytes(), count}};
 }
 
+void PastBlocks::reserve_rows(std::int64_t count) {
+  const auto bytes = static_cast<std::size_t>(count * shape_.row_bytes());
+  for (Block& data : rows_) {
+    data.key.reserve(bytes);
+    data.value.reserve(bytes);
+  }
+}
+
+void PastBlocks::keep_rows(std::int64_t count) {
+  const auto bytes = static_cast<std::size_t>(count * shape_.row_bytes());
+  for (Block& data : rows_) {
+    data.key.resize(std::min(data.key.size(), bytes));
+    data.value.resize(std::min(data.value.size(), bytes));
+  }
+}
+
+PastSource PastBlocks::source() const {
+  const auto read = [this](std::int64_t layer, KvPart part, std::int64_t block,
+                           std::span<std::byte> data) {
+    const std::int64_t first = block * shape_.block;
+    const std::int64_t rows = std::ssize(data) / shape_.row_bytes();
+    const std::int64_t in_file = std::clamp<std::int64_t>(file_tokens() - first, 0, rows);
+    const auto bytes = static_cast<std::size_t>(in_file * shape_.row_bytes());
+    if (in_file > 0) reader_.read_block(layer, part, block, data.first(bytes));
+    if (in_file == rows) return;
+    const KvBlockView view = new_row(layer, first + in_file - file_tokens());
+    std::copy_n(part == KvPart::key ? view.key : view.value, data.size() - bytes,
+                data.data() + bytes);
+  };
+  return {.read_block = read, .read_hidden = [this](std::int64_t block, std::span<float> data) {
+            reader_.read_hidden(block, data);
+          }};
+}
+
 void PastBlocks::append(std::int64_t layer, std::span<const std::byte> key,
                         std::span<const std::byte> value) {
   Block& data = rows_[static_cast<std::size_t>(layer)];

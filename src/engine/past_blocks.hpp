@@ -12,6 +12,7 @@
 #include "base/thread_pool.hpp"
 #include "cache/reader.hpp"
 #include "engine/layer_kv.hpp"
+#include "engine/past_source.hpp"
 #include "engine/row_parallel.hpp"
 #include "math/row_attention.hpp"
 
@@ -50,6 +51,14 @@ class PastBlocks {
                           std::int64_t kv_head) const;
   // Adds rows; `key` and `value` are (rows, G, D) in the file's dtype.
   void append(std::int64_t layer, std::span<const std::byte> key, std::span<const std::byte> value);
+  // Room for `count` rows in all since the file's: those that are there stay where they are while
+  // append() adds others, so that another thread may read them.
+  void reserve_rows(std::int64_t count);
+  // Forgets the rows from number `count` on.
+  void keep_rows(std::int64_t count);
+  // The rows of the file and those since, for a chunk that comes after them. Only when those since
+  // have all heads. The source is valid as long as this.
+  PastSource source() const;
 
   void zero_file_blocks() { zeroed_ = true; }
   std::int64_t bytes_read() const { return bytes_read_; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/start_thread.hpp"
 #include "base/zones.hpp"
 
 namespace powerprefill {
@@ -15,7 +16,7 @@ std::int64_t slots_within(std::int64_t budget, const KvShape& shape, std::int64_
 
 }  // namespace
 
-PastStream::PastStream(const CacheReader& past, const KvShape& shape, std::int64_t past_blocks,
+PastStream::PastStream(const PastSource& past, const KvShape& shape, std::int64_t past_blocks,
                        std::int64_t most_blocks, std::int64_t budget, TraceRow* row)
     : past_(past),
       shape_(shape),
@@ -24,7 +25,7 @@ PastStream::PastStream(const CacheReader& past, const KvShape& shape, std::int64
       row_(row) {
   const std::int64_t slots = slots_.bytes() / (2 * shape.block_bytes());
   for (std::int64_t slot = 0; slot < slots; ++slot) free_.push_back(slot);
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 PastStream::~PastStream() {

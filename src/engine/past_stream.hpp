@@ -1,4 +1,4 @@
-// The past of a chunk: blocks of earlier chunks, streamed from the cache file.
+// The past of a chunk: blocks of earlier chunks, streamed from where they are kept.
 #pragma once
 
 #include <condition_variable>
@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/trace.hpp"
-#include "cache/reader.hpp"
 #include "engine/layer_kv.hpp"
+#include "engine/past_source.hpp"
 
 namespace powerprefill {
 
@@ -23,9 +23,9 @@ namespace powerprefill {
 // blocks in descending order, a block is read once per layer.
 class PastStream {
  public:
-  // `past` outlives the stream; blocks below `past_blocks` are committed in it, whole. No layer
+  // `past` outlives the stream; it has the blocks below `past_blocks`, whole. No layer
   // needs more than `most_blocks` of them. `row`: of the reading thread in a trace.
-  PastStream(const CacheReader& past, const KvShape& shape, std::int64_t past_blocks,
+  PastStream(const PastSource& past, const KvShape& shape, std::int64_t past_blocks,
              std::int64_t most_blocks, std::int64_t budget, TraceRow* row = nullptr);
   PastStream(const PastStream&) = delete;
   PastStream& operator=(const PastStream&) = delete;
@@ -56,7 +56,7 @@ class PastStream {
 
   void run();
 
-  const CacheReader& past_;
+  const PastSource& past_;
   KvShape shape_;
   KvBlocks slots_;
   std::vector<KvBlockView> views_;  // by block; main thread only

@@ -40,14 +40,36 @@ void PrefillJob::check_options() {
   }
 }
 
+// What can be known to be wrong with the files before the weights are loaded.
+void PrefillJob::check_output() {
+  if (is_resumable()) {
+    const CacheReader file = CacheReader::open_shared(world_, options_.out);
+    world_.agree([&] { require_resumable(file); });
+    return;
+  }
+  if (!options_.prefix.empty()) {
+    const CacheReader file = CacheReader::open_shared(world_, options_.prefix);
+    world_.agree([&] { reusable_tokens(file); });
+  }
+  CacheWriter::require_room(world_, options_.out, header(), options_.force || options_.resume);
+}
+
 void PrefillJob::open_cache() {
+  if (is_resumable()) {
+    resume();
+  } else {
+    create();
+  }
+  for (const std::string& text : writer_->warnings()) note(text);
+}
+
+// Of a new file.
+CacheHeader PrefillJob::header() const {
+  const std::int64_t block = kv_shape_.block;
   CacheHeader header = header_for(model_, options_.schedule, kv_shape_.dtype);
   header.saves_hidden = options_.save_hidden;
-  if (is_resumable()) {
-    resume(header);
-  } else {
-    create(std::move(header));
-  }
+  header.capacity = round_up(prompt_tokens(), block) + round_up(options_.reserve, block);
+  return header;
 }
 
 // Whether the output has a commit to go on from. A file without one has nothing to keep.
@@ -62,54 +84,50 @@ bool PrefillJob::is_resumable() const {
   return world_.max(resumable) == 1;
 }
 
-void PrefillJob::resume(const CacheHeader& header) {
+void PrefillJob::require_resumable(const CacheReader& file) const {
+  const CacheHeader run = header();
+  require_same_model(options_.out, file.header(), run);
+  require_same_run(options_.out, file.header(), run, options_.model.allow_mixed_numerics);
+  const std::int64_t common = common_tokens(file.token_ids(), options_.tokens);
+  if (common == std::min(file.tokens(), prompt_tokens())) return;
+  throw Error(
+      ErrorCode::cache,
+      fmt::format("{} does not fit: its token {} is {}, in the prompt it is {}; resume "
+                  "with the prompt that it was made from",
+                  options_.out.string(), common, file.token_ids()[static_cast<std::size_t>(common)],
+                  options_.tokens[static_cast<std::size_t>(common)]));
+}
+
+// How many tokens of the prefix's file the prompt begins with, whole blocks of them.
+std::int64_t PrefillJob::reusable_tokens(const CacheReader& file) const {
+  const CacheHeader run = header();
+  require_same_model(options_.prefix, file.header(), run);
+  require_same_run(options_.prefix, file.header(), run, options_.model.allow_mixed_numerics);
+  const auto ranges = file.decoded_ranges();
+  const std::int64_t prefilled = ranges.empty() ? file.tokens() : ranges.front().first;
+  // One token at least is computed: the logits after the prompt are not in the other file.
+  const std::int64_t common =
+      std::min({common_tokens(file.token_ids(), options_.tokens), prefilled, prompt_tokens() - 1});
+  return common / kv_shape_.block * kv_shape_.block;
+}
+
+void PrefillJob::resume() {
   writer_ = CacheWriter::open(world_, options_.out, prompt_tokens());
-  world_.agree([&] {
-    past_ = CacheReader::open(options_.out);
-    require_same_model(options_.out, past_->header(), header);
-    require_same_run(options_.out, past_->header(), header, options_.model.allow_mixed_numerics);
-    const std::int64_t common = common_tokens(past_->token_ids(), options_.tokens);
-    if (common < std::min(past_->tokens(), prompt_tokens())) {
-      throw Error(ErrorCode::cache,
-                  fmt::format("{} does not fit: its token {} is {}, in the prompt it is {}; resume "
-                              "with the prompt that it was made from",
-                              options_.out.string(), common,
-                              past_->token_ids()[static_cast<std::size_t>(common)],
-                              options_.tokens[static_cast<std::size_t>(common)]));
-    }
-  });
+  past_ = CacheReader::open_shared(world_, options_.out);
+  world_.agree([&] { require_resumable(*past_); });
   done_ = std::min(past_->tokens(), prompt_tokens());
   report_.resumed_from = done_;
 }
 
-void PrefillJob::create(CacheHeader header) {
-  const std::int64_t block = kv_shape_.block;
-  header.capacity = round_up(prompt_tokens(), block) + round_up(options_.reserve, block);
+void PrefillJob::create() {
   CachePrefix prefix;
-  world_.agree([&] {
-    if (options_.prefix.empty()) return;
-    past_ = CacheReader::open(options_.prefix);
-    require_same_model(options_.prefix, past_->header(), header);
-    require_same_run(options_.prefix, past_->header(), header, options_.model.allow_mixed_numerics);
-    const auto ranges = past_->decoded_ranges();
-    const std::int64_t prefilled = ranges.empty() ? past_->tokens() : ranges.front().first;
-    // One token at least is computed: the logits after the prompt are not in the other file.
-    const std::int64_t common = std::min(
-        {common_tokens(past_->token_ids(), options_.tokens), prefilled, prompt_tokens() - 1});
-    prefix = {&*past_, common / block * block};
-  });
-  // The commit of the prefix may be that of a file which its writer extends: all ranks copy the
-  // same.
-  if (world_.min(prefix.tokens) != world_.max(prefix.tokens)) {
-    throw Error::agreed(ErrorCode::cache,
-                        fmt::format("{} changed while it was opened; try again when its writer is "
-                                    "done",
-                                    options_.prefix.string()),
-                        0);
+  if (!options_.prefix.empty()) {
+    past_ = CacheReader::open_shared(world_, options_.prefix);
+    world_.agree([&] { prefix = {&*past_, reusable_tokens(*past_)}; });
   }
   // --resume replaces a file in which nothing was committed.
-  writer_ =
-      CacheWriter::create(world_, options_.out, header, options_.force || options_.resume, prefix);
+  writer_ = CacheWriter::create(world_, options_.out, header(), options_.force || options_.resume,
+                                prefix);
   done_ = prefix.tokens;
   report_.reused_tokens = done_;
 }

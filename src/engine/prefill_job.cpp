@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "base/checked.hpp"
+#include "base/node_memory.hpp"
 #include "engine/file_sink.hpp"
+#include "mpi/session.hpp"
 
 namespace powerprefill {
 
@@ -13,17 +15,22 @@ namespace {
 
 // Of the memory that is left when the weights are loaded, for the buffers of the ranks.
 constexpr double kMemoryShare = 0.6;
+// Fewer tokens than these at a time are worth a note.
+constexpr std::int64_t kSmallChunk = 8192;
 
 }  // namespace
 
 PrefillReport PrefillJob::run() {
   world_.agree([&] { check_options(); });
-  if (!is_loaded_) {
-    const ZoneTimer timer(zones_, Zone::load_weights);
-    model_ = load_model(world_, options_.model);
-  }
+  input_.require_same(world_);
+  if (!is_loaded_) model_ = prepare_model(world_, options_.model);
   world_.agree([&] { input_.check_for(model_.config); });
   kv_shape_ = input_.kv_shape(model_);
+  if (!is_loaded_) {
+    check_output();
+    const ZoneTimer timer(zones_, Zone::load_weights);
+    load_weights(world_, options_.model, model_);
+  }
   choose_chunk();
   {
     const ZoneTimer timer(zones_, Zone::create_cache);
@@ -38,7 +45,7 @@ PrefillReport PrefillJob::run() {
         end_of_chunk(done_, report_.chunk_tokens, kv_shape_.block, prompt_tokens());
     if (!run_chunk(end)) stop();
     commit_chunk();
-    if (done_ < prompt_tokens() && shall_stop()) stop();
+    if (done_ < prompt_tokens() && poll_.is_over()) stop();
   }
   report_.computed_tokens = done_ - first;
   finish_report();
@@ -59,9 +66,29 @@ void PrefillJob::choose_chunk() {
   zigzag_ = takes_zigzag(options_.partition, options_.schedule);
   report_.chunk_tokens = round_up(options_.chunk_tokens, kv_shape_.block);
   if (report_.chunk_tokens > 0) return;
-  report_.chunk_tokens =
-      world_.min(default_chunk(model_.config, kv_shape_, chunk_shape(prompt_tokens()),
-                               model_.share_of_memory(kMemoryShare)));
+  const std::int64_t mine = default_chunk(model_.config, kv_shape_, chunk_shape(prompt_tokens()),
+                                          model_.share_of_memory(kMemoryShare));
+  report_.chunk_tokens = world_.min(mine);
+  if (report_.chunk_tokens >= std::min(prompt_tokens(), kSmallChunk)) return;
+  const AvailableMemory memory = available_memory();
+  const std::string reason =
+      mine > report_.chunk_tokens
+          ? ""
+          : fmt::format("on host {} {} MiB of memory are available, bounded by {}",
+                        mpi::host_name(), memory.bytes >> 20, memory.bound);
+  for (const std::string& text : world_.gather_strings(reason, 0)) {
+    if (text.empty()) continue;
+    note(
+        fmt::format("only {} tokens at a time, which is slow: {}; raise the limit, or take more "
+                    "nodes or fewer ranks on each",
+                    report_.chunk_tokens, text));
+    break;
+  }
+}
+
+// For the user, from rank 0.
+void PrefillJob::note(const std::string& text) const {
+  if (world_.is_root() && options_.note) options_.note(text);
 }
 
 bool PrefillJob::run_chunk(std::int64_t end) {
@@ -74,9 +101,9 @@ bool PrefillJob::run_chunk(std::int64_t end) {
                                   .past_row = past_row_};
   world_.agree([&] {
     chunk_.emplace(context, std::span(options_.tokens).first(static_cast<std::size_t>(end)), done_,
-                   past_ ? &*past_ : nullptr);
+                   past_ ? past_in(*past_) : PastSource{});
   });
-  chunk_begin_ = seconds_now();
+  poll_.begin_chunk();
   return FileSink(*writer_).run(*chunk_, [this](std::int64_t layers) { return goes_on(layers); });
 }
 
@@ -96,31 +123,13 @@ void PrefillJob::commit_chunk() {
   show_progress(model_.config.layers);
   if (done_ == prompt_tokens()) return;
   // A descriptor from after the commit sees what other nodes have written.
-  world_.agree([&] { past_ = writer_->read_back(); });
+  past_ = writer_->read_back();
 }
 
-// Asks all ranks whether to stop, without waiting: the answer is that to the layer before.
 bool PrefillJob::goes_on(std::int64_t layers_done) {
-  if (vote_.is_open()) verdict_ = std::max(verdict_, static_cast<StopVote>(vote_.result()));
   const std::int64_t layers = model_.config.layers;
   if (layers_done < layers) show_progress(layers_done);
-  if (verdict_ == drop_chunk) return false;
-  if (layers_done == layers) return true;
-  StopVote mine = go_on;
-  if (verdict_ == go_on && options_.should_stop && options_.should_stop()) {
-    const double seconds = seconds_now() - chunk_begin_;
-    const double left =
-        seconds / static_cast<double>(layers_done) * static_cast<double>(layers - layers_done);
-    mine = left <= options_.stop_patience ? finish_chunk : drop_chunk;
-  }
-  vote_.start(mine);
-  return true;
-}
-
-// Between chunks.
-bool PrefillJob::shall_stop() const {
-  const bool mine = verdict_ != go_on || (options_.should_stop && options_.should_stop());
-  return world_.max(std::int64_t{mine ? 1 : 0}) == 1;
+  return poll_.goes_on(layers_done, layers);
 }
 
 void PrefillJob::stop() const {

@@ -11,8 +11,8 @@
 #include "engine/loaded_model.hpp"
 #include "engine/memory_plan.hpp"
 #include "engine/run_input.hpp"
+#include "engine/stop_poll.hpp"
 #include "mpi/communicator.hpp"
-#include "mpi/vote.hpp"
 #include "powerprefill/prefill.hpp"
 
 namespace powerprefill {
@@ -26,7 +26,7 @@ class PrefillJob {
         input_{options.tokens, options.schedule, options.partition, options.kv_dtype},
         is_loaded_(loaded != nullptr),
         model_(loaded != nullptr ? *loaded : own_model_),
-        vote_(world) {}
+        poll_(world, options.should_stop, options.stop_patience) {}
 
   PrefillJob(const PrefillJob&) = delete;
   PrefillJob& operator=(const PrefillJob&) = delete;
@@ -37,19 +37,20 @@ class PrefillJob {
   PrefillReport run();
 
  private:
-  // What a rank answers to the question whether to stop; the largest answer counts.
-  enum StopVote : std::int64_t { go_on = 0, finish_chunk = 1, drop_chunk = 2 };
-
   void check_options();
+  void check_output();
   void open_cache();
+  CacheHeader header() const;
   bool is_resumable() const;
-  void resume(const CacheHeader& header);
-  void create(CacheHeader header);
+  void require_resumable(const CacheReader& file) const;
+  std::int64_t reusable_tokens(const CacheReader& file) const;
+  void resume();
+  void create();
   void choose_chunk();
   bool run_chunk(std::int64_t end);
   void commit_chunk();
   bool goes_on(std::int64_t layers_done);
-  bool shall_stop() const;
+  void note(const std::string& text) const;
   void show_progress(std::int64_t layers_done) const;
   [[noreturn]] void stop() const;
   ChunkShape chunk_shape(std::int64_t tokens) const;
@@ -73,11 +74,9 @@ class PrefillJob {
   std::optional<Chunk> chunk_;
   std::optional<CacheWriter> writer_;  // after the buffers that its thread reads
   std::int64_t done_ = 0;              // tokens whose keys and values are in a file
-  mpi::Vote vote_;
-  StopVote verdict_ = go_on;
+  StopPoll poll_;
   ZoneSeconds zones_{};
   double begin_ = 0;
-  double chunk_begin_ = 0;
   PrefillReport report_;
   RankReport mine_;
 };

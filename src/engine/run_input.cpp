@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "base/hash.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill {
@@ -28,15 +29,15 @@ void RunInput::check() const {
   for (const PatternSpec& spec : schedule.layers) make_pattern(spec);
 }
 
+void RunInput::require_same(const mpi::Communicator& world) const {
+  world.require_same(
+      ErrorCode::input,
+      {{"attention", to_json(schedule), "use the same config.json and mask on all hosts"},
+       {"prompt", hex_of(hash_of(std::as_bytes(tokens))), "give all ranks the same tokens"}});
+}
+
 void RunInput::check_for(const ModelConfig& config) const {
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const std::int64_t id = tokens[i];
-    if (id >= 0 && id < config.vocabulary) continue;
-    throw Error(ErrorCode::input,
-                fmt::format("token {} of the prompt has id {}, outside the vocabulary of {}; was "
-                            "it made for another model?",
-                            i, id, config.vocabulary));
-  }
+  require_tokens(config.vocabulary, tokens);
   if (static_cast<std::int64_t>(schedule.layers.size()) != config.layers) {
     throw Error(ErrorCode::usage, fmt::format("the schedule has {} layers, the model {}",
                                               schedule.layers.size(), config.layers));

@@ -19,7 +19,10 @@ struct RunInput {
 
   // What can be known to be wrong before the weights are loaded. Throws Error(usage or input).
   void check() const;
-  // Likewise, of what does not fit the model.
+  // Collective. Throws an agreed Error(input) when the ranks were given different ones: from a mask
+  // or a config.json that is not the same on all hosts.
+  void require_same(const mpi::Communicator& world) const;
+  // Throws Error(input or usage) for what does not fit the model.
   void check_for(const ModelConfig& config) const;
   // Keys and values as the run keeps them.
   KvShape kv_shape(const LoadedModel& model) const;

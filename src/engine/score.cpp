@@ -13,6 +13,7 @@
 #include "engine/lonely_failure.hpp"
 #include "engine/memory_plan.hpp"
 #include "engine/run_input.hpp"
+#include "engine/stop_poll.hpp"
 #include "engine/token_scores.hpp"
 #include "mpi/session.hpp"
 
@@ -32,6 +33,7 @@ struct Scorer::State {
 namespace {
 
 constexpr double kMemoryShare = 0.8;  // of what is available when the weights are loaded
+constexpr double kStopPatience = 30;  // seconds, as for prefill
 
 }  // namespace
 
@@ -88,6 +90,11 @@ ScoreReport Scorer::State::run(const ScoreOptions& options) {
   const auto count = static_cast<std::int64_t>(options.tokens.size());
   const bool zigzag = takes_zigzag(options.partition, options.schedule);
   KvShape kv_shape{};
+  input.require_same(world);
+  StopPoll poll(world, options.should_stop, kStopPatience);
+  const auto interrupted =
+      Error::agreed(ErrorCode::interrupted, "stopped by a signal before the score was known", -1);
+  if (poll.is_over()) throw interrupted;
   world.agree([&] {
     input.check();
     input.check_for(model.config);
@@ -99,7 +106,7 @@ ScoreReport Scorer::State::run(const ScoreOptions& options) {
                                  .kv_shape = kv_shape,
                                  .zigzag = zigzag,
                                  .zones = zones},
-                  options.tokens, 0, nullptr);
+                  options.tokens, 0, PastSource{});
   });
   const double begin = seconds_now();
   const std::int64_t layers = model.config.layers;
@@ -107,11 +114,16 @@ ScoreReport Scorer::State::run(const ScoreOptions& options) {
     const double seconds = seconds_now() - begin;
     const double left = seconds / static_cast<double>(done) * static_cast<double>(layers - done);
     if (options.progress) options.progress({done, layers, 0, count, count, seconds, left});
-    return true;
+    return poll.goes_on(done, layers);
   };
-  chunk->run({.take = [](std::int64_t, const LocalRows&, KvBlocks&) {},
-              .wait = [](const KvBlocks&) {},
-              .goes_on = show});
+  poll.begin_chunk();
+  const bool whole = chunk->run({.take = [](std::int64_t, const LocalRows&, KvBlocks&) {},
+                                 .wait = [](const KvBlocks&) {},
+                                 .goes_on = show});
+  if (!whole) {
+    chunk.reset();
+    throw interrupted;
+  }
   std::vector<TokenScore> mine;
   world.agree([&] { mine = score_next_tokens(model, chunk->forward(), options.tokens); });
   ScoreReport report;

@@ -152,6 +152,15 @@ void multiply_panel(const PackedShape& shape, std::int64_t panel, std::int64_t r
   });
 }
 
+bool has_bf16_matmul() {
+  try {
+    describe(kTileTokens, weights_of(kBf16Panel, kBf16Panel), kBf16Panel, kBf16Panel);
+    return true;
+  } catch (const dnnl::error&) {
+    return false;
+  }
+}
+
 std::string matmul_library() {
   const dnnl_version_t* version = dnnl_version();
   return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);

@@ -40,6 +40,10 @@ void pack_panel(const PackedShape& shape, std::int64_t panel, const std::uint16_
 void multiply_panel(const PackedShape& shape, std::int64_t panel, std::int64_t rows,
                     const std::uint16_t* x, const std::byte* packed, float* y);
 
+// Whether oneDNN takes bf16 products on this CPU: its own limit of instruction sets
+// (DNNL_MAX_CPU_ISA, ONEDNN_MAX_CPU_ISA) may be below what the CPU has.
+bool has_bf16_matmul();
+
 // "oneDNN 2.6.3", and the implementation that it picks for a product, e.g. "brg:avx512_core_amx".
 std::string matmul_library();
 std::string matmul_kernel(std::int64_t rows, std::int64_t inputs, std::int64_t outputs);

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "math/bf16_matmul.hpp"
 #include "math/row_ops.hpp"
 #include "powerprefill/error.hpp"
 
@@ -34,6 +35,8 @@ Bf16Isa detect() {
   constexpr unsigned amx_tile = 1U << 24;
   const bool has_tiles =
       __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & amx_bf16) != 0 && (d & amx_tile) != 0;
+  // The linear layers go through oneDNN: what it refuses to compute the CPU might as well not have.
+  if (!has_bf16_matmul()) return Bf16Isa::none;
   return has_tiles && may_use_tiles() ? Bf16Isa::amx : Bf16Isa::avx512;
 }
 

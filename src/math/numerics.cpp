@@ -6,6 +6,7 @@
 #include "math/attention.hpp"
 #include "math/bf16_matmul.hpp"
 #include "math/gemm.hpp"
+#include "math/kernel_revisions.hpp"
 #include "math/linear.hpp"
 #include "math/row_ops.hpp"
 
@@ -37,8 +38,14 @@ std::string products(Compute compute) {
 
 std::string numerics_id(Compute compute) {
   // libm's cosine and sine make the RoPE tables.
-  return fmt::format("{}; Highway {}; glibc {}", products(compute), simd_target(),
-                     gnu_get_libc_version());
+  return fmt::format("{}; kernels {}; Highway {}; glibc {}", products(compute), kernel_revisions(),
+                     simd_target(), gnu_get_libc_version());
+}
+
+std::string kernel_revisions() {
+  return fmt::format("rows {}, linear {}, attention {}, bf16 attention {}, row attention {}",
+                     kRowsRevision, kLinearRevision, kAttentionRevision, kBf16AttentionRevision,
+                     kRowAttentionRevision);
 }
 
 }  // namespace powerprefill

@@ -1,5 +1,7 @@
 #include "mpi/communicator.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 #include <utility>
@@ -14,6 +16,12 @@ namespace {
 
 // A broadcast is cut into pieces of this many bytes: Open MPI 4 counts in int.
 constexpr std::size_t kLargestMessage = std::size_t{1} << 30;
+
+// For a message.
+std::string shortened(const std::string& text) {
+  constexpr std::size_t longest = 200;
+  return text.size() <= longest ? text : text.substr(0, longest) + "...";
+}
 
 template <typename T>
 T reduce(const Communicator& comm, T value, MPI_Datatype type, MPI_Op op) {
@@ -136,6 +144,21 @@ std::vector<std::string> Communicator::gather_strings(const std::string& mine, i
         all.substr(static_cast<std::size_t>(offsets[r]), static_cast<std::size_t>(counts[r])));
   }
   return result;
+}
+
+void Communicator::require_same(ErrorCode code, const std::vector<Same>& values) const {
+  std::vector<std::string> of_root;
+  const std::string host = broadcast_string(host_name(), 0);
+  for (const Same& same : values) of_root.push_back(broadcast_string(same.value, 0));
+  agree([&] {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (values[i].value == of_root[i]) continue;
+      throw Error(code, fmt::format("the ranks differ in their {}: '{}' on rank {} (host {}), '{}' "
+                                    "on rank 0 (host {}); {}",
+                                    values[i].what, shortened(values[i].value), rank_, host_name(),
+                                    shortened(of_root[i]), host, values[i].advice));
+    }
+  });
 }
 
 void Communicator::agree(const std::function<void()>& phase) const {

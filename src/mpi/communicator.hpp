@@ -66,6 +66,16 @@ class Communicator {
   // Rank `root` gets the byte strings of all ranks, in rank order; the others get an empty list.
   std::vector<std::string> gather_strings(const std::string& mine, int root) const;
 
+  // A value that all ranks have to have in common, by name.
+  struct Same {
+    std::string what;
+    std::string value;
+    std::string advice = {};  // what to do where it differs
+  };
+  // Collective. Throws an agreed Error(code) unless every rank has the values that rank 0 has: names
+  // the first that differs, with both values and hosts. `values` has the same names everywhere.
+  void require_same(ErrorCode code, const std::vector<Same>& values) const;
+
   // Collective agreement on success. Runs `phase` on every rank; when it throws on any of them,
   // every rank throws the same agreed Error: that of the lowest failing rank. `phase` itself must
   // not wait for other ranks after its first point of failure.

@@ -3,7 +3,8 @@
 
 namespace powerprefill {
 
-Session::Session() : session_(std::make_unique<mpi::Session>()) {}
+Session::Session(const std::function<void(const std::string& what)>& waiting)
+    : session_(std::make_unique<mpi::Session>(waiting)) {}
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;

@@ -6,24 +6,17 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
-#include <limits>
 #include <random>
 #include <utility>
 
 #include "base/checked.hpp"
 #include "base/files.hpp"
 #include "base/hash.hpp"
+#include "base/node_memory.hpp"
 
 namespace powerprefill::mpi {
 
 namespace {
-
-std::int64_t number_in(const std::filesystem::path& path, std::int64_t otherwise) {
-  std::ifstream file(path);
-  std::int64_t value = 0;
-  return file >> value ? value : otherwise;
-}
 
 void reserve(const FileHandle& file, std::int64_t bytes, const std::string& hint) {
   if (::fallocate(file.fd(), 0, 0, bytes) == 0) return;
@@ -35,21 +28,6 @@ void reserve(const FileHandle& file, std::int64_t bytes, const std::string& hint
 
 }  // namespace
 
-std::int64_t available_memory() {
-  std::int64_t available = std::numeric_limits<std::int64_t>::max();
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string key; meminfo >> key;) {
-    std::int64_t value = 0;
-    if (key == "MemAvailable:" && meminfo >> value) available = value * 1024;
-  }
-  constexpr std::int64_t none = std::numeric_limits<std::int64_t>::max();
-  const std::int64_t limit = number_in("/sys/fs/cgroup/memory.max", none);
-  if (limit != none) {
-    available = std::min(available, limit - number_in("/sys/fs/cgroup/memory.current", 0));
-  }
-  return available;
-}
-
 SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedStore store,
                            const std::filesystem::path& scratch_folder)
     : size_(checked_cast<std::size_t>(bytes)) {
@@ -60,12 +38,13 @@ SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedS
   bool in_memory = store != SharedStore::file;
   node.agree([&] {
     if (!node.is_root()) return;
-    if (in_memory && available_memory() < reserved) {
+    const AvailableMemory memory = available_memory();
+    if (in_memory && memory.bytes < reserved) {
       if (store == SharedStore::memory) {
         throw Error(ErrorCode::internal,
-                    fmt::format("the weights take {} bytes, and {} are available on this node; use "
-                                "--weights-store FOLDER to keep them in a mapped file",
-                                reserved, available_memory()));
+                    fmt::format("the weights take {} bytes, and {} are available (bounded by {}); "
+                                "use --weights-store FOLDER to keep them in a mapped file",
+                                reserved, memory.bytes, memory.bound));
       }
       in_memory = false;
     }

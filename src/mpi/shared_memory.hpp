@@ -18,9 +18,6 @@ enum class SharedStore {
   file,       // a mapped file in the scratch folder, unlinked as soon as every rank has mapped it
 };
 
-// Bytes that this process may still take: the kernel's estimate, or what its cgroup leaves.
-std::int64_t available_memory();
-
 // `bytes` bytes that every rank of `node` sees at an address of its own; zero at first. Nothing is
 // left behind by a killed job but, in the instant of creation, a file in the scratch folder.
 //

@@ -97,6 +97,38 @@ std::string poll(const fs::path& path, std::uint64_t commits) {
   return fmt::format("{} reads saw {} of {} commits", reads, seen, commits);
 }
 
+// Several readers of one job, which open the file together while rank 0 appends: all see the same
+// commit, however late each of them comes.
+void open_together(const Communicator& comm, const fs::path& folder) {
+  const fs::path path = folder / "together.h5";
+  const bool reads = comm.rank() > 0;
+  const Communicator own = split(comm, reads);
+  constexpr std::uint64_t commits = 2000;
+  std::optional<CacheWriter> writer;
+  if (!reads) {
+    writer.emplace(CacheWriter::create(own, path, header_for(tokens_of(commits)), false));
+    write_tokens(own, *writer, 0, kFirst);
+  }
+  comm.barrier();
+  if (!reads) {
+    for (std::int64_t tokens = kFirst + 1; tokens <= tokens_of(commits); ++tokens) {
+      append(own, *writer, tokens);
+    }
+  } else {
+    std::int64_t seen = 0;
+    for (std::int64_t last = 0; std::cmp_less(last, commits); ++seen) {
+      const CacheReader reader = CacheReader::open_shared(own, path);
+      last = static_cast<std::int64_t>(reader.sequence());
+      require(own.min(last) == own.max(last), "the ranks see different commits");
+      const std::int64_t last_block = (reader.tokens() - 1) / reader.header().block_tokens;
+      require_commit(reader, std::max<std::int64_t>(0, last_block - 1));
+      require(reader.verify(own).damage.empty(), "damage was found");
+    }
+    if (own.is_root()) std::printf("%ld joint reads\n", static_cast<long>(seen));
+  }
+  comm.barrier();
+}
+
 void append_and_poll(const Communicator& comm, const fs::path& folder, std::uint64_t commits) {
   const fs::path path = folder / "kv.h5";
   const bool reads = comm.rank() == comm.size() - 1;
@@ -116,8 +148,9 @@ void append_and_poll(const Communicator& comm, const fs::path& folder, std::uint
   comm.barrier();
 }
 
-// In memory, where a sync takes no time.
-void fast(const Communicator& comm, const fs::path& folder) {
+// body(folder, usable) with a folder in memory, where a sync takes no time, or `folder` itself.
+template <typename Body>
+void in_memory(const Communicator& comm, const fs::path& folder, const Body& body) {
   struct Folder {
     fs::path path;
     ~Folder() {
@@ -127,14 +160,23 @@ void fast(const Communicator& comm, const fs::path& folder) {
   };
   const fs::path memory = "/dev/shm";
   const bool usable = fs::is_directory(memory) && ::access(memory.c_str(), W_OK) == 0;
-  const std::string name =
-      comm.broadcast_string(fmt::format("cache-polling-{}", ::getpid()), 0);
+  const std::string name = comm.broadcast_string(fmt::format("cache-polling-{}", ::getpid()), 0);
   const Folder scratch{(usable ? memory : folder) / name};
   if (comm.is_root()) fs::create_directory(scratch.path);
   comm.barrier();
+  body(scratch.path, usable);
+}
+
+void fast(const Communicator& comm, const fs::path& folder) {
   // Several ranks that wait for each other are slow where they share cores.
   const std::uint64_t commits = comm.size() == 2 ? 10'000 : 1'000;
-  append_and_poll(comm, scratch.path, usable ? commits : 300);
+  in_memory(comm, folder, [&](const fs::path& scratch, bool usable) {
+    append_and_poll(comm, scratch, usable ? commits : 300);
+  });
+}
+
+void together(const Communicator& comm, const fs::path& folder) {
+  in_memory(comm, folder, [&](const fs::path& scratch, bool) { open_together(comm, scratch); });
 }
 
 // On the file system of the build.
@@ -147,5 +189,5 @@ void synced(const Communicator& comm, const fs::path& folder) {
 
 int main(int argc, char** argv) {
   using namespace powerprefill::cache_test;
-  return run_cases(argc, argv, {{"fast", fast}, {"synced", synced}});
+  return run_cases(argc, argv, {{"fast", fast}, {"together", together}, {"synced", synced}});
 }

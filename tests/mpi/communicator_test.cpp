@@ -6,9 +6,13 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
+#include <memory>
+#include <new>
 #include <numeric>
 #include <random>
+#include <stdexcept>
 
+#include "engine/lonely_failure.hpp"
 #include "engine/row_parallel.hpp"
 #include "mpi/request.hpp"
 #include "mpi/shared_memory.hpp"
@@ -273,7 +277,42 @@ void shared_memory(MpiChecks& checks) {
   checks.expect(fs::is_empty(folder), "a file is left after a failure");
   node.barrier();
   if (node.is_root()) fs::remove(folder);
-  checks.expect(mpi::available_memory() > 0, "available_memory");
+}
+
+void what_ranks_have_in_common(MpiChecks& checks) {
+  const Communicator& comm = checks.comm();
+  comm.require_same(ErrorCode::input, {{"colour", "blue"}, {"size", "7", "take another"}});
+  if (comm.size() == 1) return;
+  const std::string own = comm.rank() == 1 ? "8" : "7";
+  checks.expect_agreed(
+      ErrorCode::input, 1, "the ranks differ in their size: '8' on rank 1 (host ", [&] {
+        comm.require_same(ErrorCode::input, {{"colour", "blue"}, {"size", own, "take another"}});
+      });
+}
+
+// What MPI may still write to outlives a failure of one rank alone, of any kind; after one that all
+// ranks have, nothing is in flight.
+void buffers_outlive_a_lonely_failure(MpiChecks& checks) {
+  const auto lets_go = [&](const std::function<void()>& failure) {
+    auto held = std::make_unique<int>(0);
+    int* const raw = held.get();
+    bool thrown = false;
+    try {
+      keep_if_alone(checks.comm(), held, failure);
+    } catch (const std::exception&) {
+      thrown = true;
+    }
+    checks.expect(thrown, "the failure is passed on");
+    if (held == nullptr) delete raw;  // the job would end here
+    return held == nullptr;
+  };
+  const bool several = checks.comm().size() > 1;
+  checks.expect(lets_go([] { throw std::bad_alloc(); }) == several, "out of memory");
+  checks.expect(lets_go([] { throw std::runtime_error("any"); }) == several, "any exception");
+  checks.expect(lets_go([] { throw Error(ErrorCode::input, "one"); }) == several,
+                "one rank's Error");
+  checks.expect(!lets_go([] { throw Error::agreed(ErrorCode::input, "all", 0); }),
+                "an agreed Error");
 }
 
 void rows_split_over_ranks(MpiChecks& checks) {
@@ -330,5 +369,9 @@ int main() {
                         {"duplicates", duplicates},
                         {"messages", messages},
                         {"shared_memory", shared_memory},
+                        {"what_ranks_have_in_common", what_ranks_have_in_common},
+                        {"buffers_outlive_a_lonely_failure", buffers_outlive_a_lonely_failure},
+                        {"what_ranks_have_in_common", what_ranks_have_in_common},
+                        {"buffers_outlive_a_lonely_failure", buffers_outlive_a_lonely_failure},
                         {"rows_split_over_ranks", rows_split_over_ranks}});
 }
