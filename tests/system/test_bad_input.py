@@ -31,7 +31,7 @@ SPEC = ck.Spec()
 THREE = (3,)  # ranks of a variant
 SOON = 20  # seconds; a run takes half a second on idle cores
 PREFILL_OPTIONS = {"--threads": 1, "--attention": "power", "--window": 2, "--block": BLOCK,
-                   "--reserve": 16}
+                   "--reserve": 16, "--compute": "f32"}
 
 folder = None  # of all files of this program
 model = None

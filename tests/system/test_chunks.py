@@ -52,9 +52,10 @@ class Chunks(ModelCase):
         return path
 
     def arguments(self, ids, out, options, model=None, block=BLOCK):
+        compute = [] if "--compute" in options else ["--compute", "f32"]
         return ["prefill", "--model", model or self.model, "--tokens", self.file_of(ids), "--block",
                 block, "--out", out, "--report", self.here / "report.json", "--quiet", "--threads",
-                1, "--save-hidden", *options.split()]
+                1, "--save-hidden", *compute, *options.split()]
 
     def prefill(self, ids, name, options, ranks=1, code=0, model=None, block=BLOCK):
         result = run(self.arguments(ids, self.here / name, options, model, block), ranks=ranks,

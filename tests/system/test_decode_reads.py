@@ -36,7 +36,8 @@ class DecodeReads(ModelCase):
         np.save(self.folder / "ids.npy", ids)
         cache = self.folder / "kv.h5"
         result = run(["prefill", "--model", self.model, "--tokens", self.folder / "ids.npy", "--out", cache,
-                      "--force", "--block", BLOCK, "--quiet", "--attention", *attention.split()])
+                      "--force", "--block", BLOCK, "--quiet", "--compute", "f32", "--attention",
+                      *attention.split()])
         self.assertEqual(result.code, 0, result)
         result = run(["decode", cache, "--model", self.model, "--max-new-tokens", new_tokens, "--quiet",
                       "--report", self.folder / "report.json"], ranks=ranks)

@@ -62,7 +62,7 @@ def prefill(out, *options, ranks=None, model=None, tokens=None):
     here = globals()
     run("prefill", "--model", model or here["model"], "--tokens", tokens or here["tokens"],
         "--out", out, "--threads", 1, "--attention", "power", "--window", 2, "--block", BLOCK,
-        "--reserve", 16, "--quiet", *options, ranks=ranks)
+        "--reserve", 16, "--compute", "f32", "--quiet", *options, ranks=ranks)
     return Contents(out)
 
 
@@ -230,7 +230,7 @@ class Json(Formats):
                 report, out = self.folder / "report.json", self.folder / f"{attention}.h5"
                 run("prefill", "--model", model, "--tokens", tokens, "--out", out, "--threads", 1,
                     "--block", BLOCK, "--attention", attention, "--report", report, "--quiet",
-                    ranks=4)
+                    "--compute", "f32", ranks=4)
                 facts = json.loads(report.read_text())
                 self.assertEqual(REPORT_KEYS - set(facts), set())
                 self.assertEqual((facts["tokens"], facts["resumed_from"], facts["ranks"],
