@@ -20,12 +20,17 @@ import subprocess
 import sys
 import tempfile
 
-import numpy as np
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from support import needs  # noqa: E402
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests"))
-from support.checkpoint import Spec, write_checkpoint  # noqa: E402
+needs.modules("numpy")
+import numpy as np  # noqa: E402
+
+from support.checkpoint import MPIRUN, Spec, launcher, write_checkpoint  # noqa: E402
 
 SHAPES = {
+    "tiny": dict(vocabulary=2048, hidden=64, layers=2, heads=2, kv_heads=1, head_dim=32, feed_forward=128),
     "qwen2-0.5b": dict(vocabulary=32000, hidden=896, layers=24, heads=14, kv_heads=2, head_dim=64,
                        feed_forward=4864),
     "qwen2-7b": dict(vocabulary=2048, hidden=3584, layers=1, heads=28, kv_heads=4, head_dim=128,
@@ -59,9 +64,11 @@ def csv(bench, case, quantity, value, unit):
 class Bench:
     def __init__(self, arguments):
         self.a = arguments
+        self.build = pathlib.Path(arguments.build).absolute()
+        needs.programs("build it first: cmake --preset release && cmake --build --preset release",
+                       *(self.build / name for name in ("powerprefill", "bench/bench_gemm", "bench/bench_overlap")))
         self.folder = pathlib.Path(arguments.folder or tempfile.mkdtemp(prefix="bench-"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.build = pathlib.Path(arguments.build)
         self.model = self.folder / f"{arguments.shape}-{arguments.layers or ''}"
         if not self.model.exists():
             shape = dict(SHAPES[arguments.shape])
@@ -85,9 +92,8 @@ class Bench:
 
     def run(self, words, ranks):
         report = self.folder / "report.json"
-        command = (shlex.split(self.a.mpirun) + ["-np", str(ranks)] if ranks else [])
-        command += [str(self.build / "powerprefill"), *map(str, words), "--report", str(report),
-                    "--quiet", "--model", str(self.model)]
+        command = [*launcher(ranks, self.a.mpirun), str(self.build / "powerprefill"), *map(str, words),
+                   "--report", str(report), "--quiet", "--model", str(self.model)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return json.loads(report.read_text())
 
@@ -194,15 +200,24 @@ def overlap(bench):
     for ranks, threads in layouts(a):
         for length in map(int, a.lengths.split(",")):
             for attention in a.attention.split(","):
-                command = [*shlex.split(a.mpirun), "-np", str(ranks), str(bench.build / "bench/bench_overlap"),
-                           str(bench.model), str(length), attention, str(threads), str(a.runs),
-                           str(bench.folder)]
+                command = [*launcher(ranks, a.mpirun), str(bench.build / "bench/bench_overlap"),
+                           str(bench.model), str(length), attention, str(threads), str(a.runs), str(bench.folder)]
                 if a.link:
+                    needs.programs("Debian's packages util-linux, iproute2 and procps have them", "unshare", "ip",
+                                   "tc", "sysctl")
                     command[1:1] = ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"]
                     limit = ("ip link set lo up; sysctl -qw net.ipv4.tcp_congestion_control=reno; tc qdisc replace "
                              f'dev lo root tbf rate {a.link} burst 256kb latency 100ms; exec "$@"')
                     command = ["unshare", "--net", "sh", "-c", limit, "sh", *command]
                 subprocess.run(command, check=True)
+
+
+def add_common_options(parser):
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--build", default=ROOT / "build")
+    parser.add_argument("--folder", help="for models, prompts, caches and what is installed (default: a new one)")
+    parser.add_argument("--options", default="", help="more options of prefill")
+    parser.add_argument("--mpirun", default=MPIRUN, help="launches several ranks (%(default)s)")
 
 
 def main():
@@ -215,12 +230,8 @@ def main():
     parser.add_argument("--attention", default="power")
     parser.add_argument("--compute", default="auto")
     parser.add_argument("--layout", default=f"1x{os.cpu_count()}", help="ranks x threads, ...")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--build", default="build")
-    parser.add_argument("--folder", help="for models, prompts and caches (default: a new one)")
-    parser.add_argument("--options", default="", help="more options of prefill")
+    add_common_options(parser)
     parser.add_argument("--link", help="overlap: rate of the link between the ranks, e.g. 100mbit")
-    parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
     arguments = parser.parse_args()
     globals()[arguments.bench](Bench(arguments))
 

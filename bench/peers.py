@@ -22,10 +22,13 @@ import statistics
 import subprocess
 import sys
 
-import numpy as np
-
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+from support import needs  # noqa: E402
+
+needs.modules("numpy")
+import numpy as np  # noqa: E402
+
 import jobs  # noqa: E402
 from gguf import FILE_TYPES, write_gguf  # noqa: E402
 from jobs import csv  # noqa: E402
@@ -142,15 +145,14 @@ def main():
     parser.add_argument("--batches", default="512,2048", help="theirs")
     parser.add_argument("--flash", default="on,off", help="theirs: flash attention")
     parser.add_argument("--llama-threads", help="theirs (default: as many as the layout has)")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--folder", help="for packages, models, prompts and caches (default: a new one)")
-    parser.add_argument("--build", default="build")
+    jobs.add_common_options(parser)
     parser.add_argument("--node", default="node", help="the program")
     parser.add_argument("--llama", help="a folder with node_modules, instead of an installation")
-    parser.add_argument("--options", default="", help="more options of prefill")
-    parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
     parser.set_defaults(shape="qwen2-0.5b", layers=None)
-    bench = jobs.Bench(parser.parse_args())
+    arguments = parser.parse_args()
+    needs.programs("node-llama-cpp needs node 20 or later, newer than Debian 12's, with npm", arguments.node,
+                   *([] if arguments.llama else ["npm"]))
+    bench = jobs.Bench(arguments)
     [(ranks, threads)] = jobs.layouts(bench.a)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:ranks * threads])
 

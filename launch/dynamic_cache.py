@@ -1,19 +1,26 @@
 #!/usr/bin/env python3
 """Goes on from a cache file in transformers: loads it into a DynamicCache, and generates greedily.
 
-    python3 launch/dynamic_cache.py KV.h5 CHECKPOINT [NEW_TOKENS]
+    launch/dynamic_cache.py KV.h5 CHECKPOINT [NEW_TOKENS]
 
 Prints token ids. Needs h5py, torch and transformers. If the module xxhash is there, everything that
 is used is checked first, as src/cache/README.md says.
 """
 
+import argparse
+import importlib.util
 import json
 import struct
 import sys
 import warnings
 
-import h5py
-import numpy as np
+for module in ("h5py", "torch", "transformers") if __name__ == "__main__" else ():
+    if importlib.util.find_spec(module) is None:
+        sys.exit(f"dynamic_cache.py: {sys.executable} has no module {module}; it needs h5py, torch and transformers "
+                 "(pip install h5py torch transformers)")
+
+import h5py  # noqa: E402
+import numpy as np  # noqa: E402
 
 try:
     import xxhash
@@ -123,7 +130,9 @@ def generate(state, checkpoint, count):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
-        sys.exit(__doc__)
-    new_tokens = int(sys.argv[3]) if len(sys.argv) == 4 else 16
-    print(*generate(read_cache(sys.argv[1]), sys.argv[2], new_tokens))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cache", metavar="KV.h5")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT")
+    parser.add_argument("new_tokens", metavar="NEW_TOKENS", type=int, nargs="?", default=16)
+    options = parser.parse_args()
+    print(*generate(read_cache(options.cache), options.checkpoint, options.new_tokens))

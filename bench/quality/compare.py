@@ -21,17 +21,20 @@ import tempfile
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
-import torch
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "reference")]
+from support import needs  # noqa: E402
 
-import task
-from evaluate import (DEPTHS, cells_done, config_of, evaluation_filler, is_right, program, prompts_of, scores_of,
-                      threads)
-from model import load, rotary
+needs.modules("numpy", "torch")
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
-TESTS = Path(__file__).resolve().parents[2] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "reference")]
+import task  # noqa: E402
+from evaluate import (DEPTHS, cells_done, config_of, evaluation_filler, is_right, program,  # noqa: E402
+                      prompts_of, scores_of, threads)
 from masks import attended_blocks  # noqa: E402
+from model import load, rotary  # noqa: E402
+from support.checkpoint import MPIRUN  # noqa: E402
 
 TOLERANCE = 1e-5
 SCORES_AT_ONCE = 1 << 20  # as many as a cache holds, but those of one query block at least
@@ -191,9 +194,11 @@ def main():
     parser.add_argument("--device", default="cpu", help="where PyTorch computes: cpu or cuda")
     parser.add_argument("--ranks", type=int, default=0, help="under mpirun; 0: without it")
     parser.add_argument("--threads", type=int, default=0, help="a rank; 0: powerprefill's choice")
-    parser.add_argument("--binary", default="build/powerprefill")
-    parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
+    parser.add_argument("--binary", default=ROOT / "build" / "powerprefill")
+    parser.add_argument("--mpirun", default=MPIRUN)
     options = parser.parse_args()
+    if options.compute == "f32" and not options.results:
+        needs.modules("h5py")
     spec = config_of(options.model)["power_attention"]
     attended = AttendedBlocks(spec, options.tokens, options.device)
     model = load(options.model).to(options.device)

@@ -16,7 +16,6 @@ import json
 import math
 import os
 import random
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -25,8 +24,13 @@ from statistics import fmean
 
 import task
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "reference"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "reference")]
+from support import needs  # noqa: E402
+
+needs.modules("numpy")
 from masks import reached_blocks  # noqa: E402
+from support.checkpoint import MPIRUN, launcher  # noqa: E402
 
 DEPTHS = [i / 10 for i in range(10)]
 FIELDS = ["model", "task", "tokens", "depth", "samples", "right", "reach", "nll", "answer_nll", "compute", "ranks"]
@@ -46,8 +50,8 @@ def prompts_of(vocabulary, filler, name, tokens, depth, samples):
 
 def program(options):
     """The words that start powerprefill, under mpirun if there are ranks."""
-    launcher = [*shlex.split(options.mpirun), "-np", str(options.ranks)] if options.ranks else []
-    return [*launcher, options.binary]
+    needs.programs("build it first: cmake --preset release && cmake --build --preset release", options.binary)
+    return [*launcher(options.ranks, options.mpirun), options.binary]
 
 
 def threads(options):
@@ -202,8 +206,8 @@ def main():
     parser.add_argument("--compute", default="f32")
     parser.add_argument("--ranks", type=int, default=0, help="under mpirun; 0: without it")
     parser.add_argument("--threads", type=int, default=0, help="a rank; 0: powerprefill's choice")
-    parser.add_argument("--binary", default="build/powerprefill")
-    parser.add_argument("--mpirun", default="mpirun --oversubscribe --bind-to none")
+    parser.add_argument("--binary", default=ROOT / "build" / "powerprefill")
+    parser.add_argument("--mpirun", default=MPIRUN)
     parser.add_argument("--csv", type=Path, help="results, also those to go on from")
     parser.add_argument("--svg", type=Path, help="a figure of the first task")
     options = parser.parse_args()

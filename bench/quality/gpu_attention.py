@@ -6,16 +6,21 @@ all heads that share a key head are one tile of rows; its key blocks come from a
 and in the backward pass the query blocks from a list per key block. Run as a program it compares
 outputs and gradients with dense attention in f32."""
 
+import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-import triton
-import triton.language as tl
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "reference")]
+from support import needs  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "reference"))
+needs.modules("numpy", "torch", "triton")
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+import triton  # noqa: E402
+import triton.language as tl  # noqa: E402
+
 from masks import attended_blocks, attended_tokens  # noqa: E402
 
 
@@ -208,4 +213,5 @@ def check():
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     sys.exit(check() > 1e-2)

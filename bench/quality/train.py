@@ -19,16 +19,19 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch.utils.data import DataLoader, IterableDataset
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "reference")]
+from support import needs  # noqa: E402
 
-import task
-from model import Model, Shape, dense_attention, describe, rotary, save
+needs.modules("numpy", "torch")
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch.utils.data import DataLoader, IterableDataset  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "reference"))
+import task  # noqa: E402
 from masks import attended_tokens  # noqa: E402
+from model import Model, Shape, dense_attention, describe, rotary, save  # noqa: E402
 
 if torch.cuda.is_available():
     from gpu_attention import GpuAttention

@@ -1,6 +1,7 @@
+#!/usr/bin/env python3
 """Compares the powerprefill binary with what transformers computed for one case.
 
-    python3 compare.py --binary PATH --case NAME [--mpirun "mpirun -np 3"]
+    compare.py --binary PATH --case NAME [--mpirun "mpirun -np 3"]
         [--steps --steps-program PROGRAM] [--self-check] [--only MASK.LENGTH ...]
 
 For every recorded mask and prompt length: prefill; keys and values of every layer, hidden states
@@ -21,12 +22,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-import h5py
-import numpy as np
-
-import pattern_cases
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import needs  # noqa: E402
+
+needs.modules("h5py", "numpy")
+import h5py  # noqa: E402
+import numpy as np  # noqa: E402
+
+import pattern_cases  # noqa: E402
 from support.checkpoint import read_tensor  # noqa: E402
 
 HERE = Path(__file__).resolve().parent

@@ -1,6 +1,7 @@
+#!/usr/bin/env python3
 """Compares the library's patterns with recorded masks, bit for bit.
 
-    python3 compare_masks.py --program PATTERN_MASKS [--self-check]
+    compare_masks.py --program PATTERN_MASKS [--self-check]
 
 PATTERN_MASKS is masks_main.cpp's program. --self-check alters one bit of every recorded mask and
 passes if every alteration is found. Needs numpy; ends non-zero on failure.
@@ -12,7 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import needs  # noqa: E402
+
+needs.modules("numpy")
+import numpy as np  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 

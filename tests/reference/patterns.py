@@ -1,8 +1,9 @@
+#!/usr/bin/env python3
 """Records the masks of all patterns, and what transformers computes under them.
 
 Needs torch and transformers, and the checkpoints that record.py made:
 
-    python3 tests/reference/patterns.py [--out FOLDER]
+    tests/reference/patterns.py [--out FOLDER]
 
 Writes masks.npz and patterns.npz into FOLDER (tests/reference/recorded). The masks are those of masks.py. Ends non-zero when a recording would be useless, like record.py.
 """
@@ -12,16 +13,20 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-import transformers
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import needs  # noqa: E402
 
-import cases
-import pattern_cases
-from checkpoints import expect, load_checkpoint
-from masks import attended_blocks, attended_tokens
-from plain import relative_error
-from record import MINIMUM_MARGIN, ids_of, keys_and_values, plain_model
+needs.modules("numpy", "torch", "transformers")
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
+import cases  # noqa: E402
+import pattern_cases  # noqa: E402
+from checkpoints import expect, load_checkpoint  # noqa: E402
+from masks import attended_blocks, attended_tokens  # noqa: E402
+from plain import relative_error  # noqa: E402
+from record import MINIMUM_MARGIN, ids_of, keys_and_values, plain_model  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 

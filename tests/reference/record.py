@@ -1,8 +1,9 @@
+#!/usr/bin/env python3
 """Makes the reference checkpoints and records what Hugging Face transformers computes for them.
 
 Needs torch and transformers, runs on the CPU in float32, takes a few minutes:
 
-    python3 tests/reference/record.py [--root FOLDER] [--only CASE ...] [--archive FILE.tar.gz]
+    tests/reference/record.py [--root FOLDER] [--only CASE ...] [--archive FILE.tar.gz]
 
 Writes tests/reference/checkpoints, tests/reference/recorded and data/ below FOLDER (the
 repository). It prints how far a plain float64 forward pass is from what it recorded, and ends
@@ -19,14 +20,19 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import numpy as np
-import torch
-import transformers
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import needs  # noqa: E402
 
-import cases
-from checkpoints import expect, load_checkpoint, random_model, save_checkpoint, write_old_config
-from plain import PlainModel, relative_error
-from rope import record_rope
+needs.modules("numpy", "torch", "transformers")
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
+import cases  # noqa: E402
+from checkpoints import (expect, load_checkpoint, random_model, save_checkpoint,  # noqa: E402
+                         write_old_config)
+from plain import PlainModel, relative_error  # noqa: E402
+from rope import record_rope  # noqa: E402
 
 MINIMUM_MARGIN = 1e-3  # between the two largest logits of every greedy choice
 

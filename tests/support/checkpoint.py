@@ -1,7 +1,7 @@
 """Makes small random checkpoints without transformers, and runs the powerprefill binary on them.
 
-The binary is named by the environment variable POWERPREFILL. MPIRUN may hold another launch
-command than Open MPI's `mpirun`; `-np N` is added to it.
+The binary is named by the environment variable POWERPREFILL. POWERPREFILL_MPIRUN may hold another
+launch command than Open MPI's `mpirun`; `-np N` is added to it.
 """
 
 import contextlib
@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-MPIRUN = "mpirun --allow-run-as-root --oversubscribe --bind-to none"
+# The flags change nothing where they are not needed: root has to say that it means it, and a try may
+# have more ranks than the machine has cores.
+MPIRUN = os.environ.get("POWERPREFILL_MPIRUN", "mpirun --allow-run-as-root --oversubscribe --bind-to none")
 JOB = "POWERPREFILL_TEST_JOB"  # in the environment of all processes of a run: its name
 SAFETENSORS_NAMES = {"f32": "F32", "bf16": "BF16", "f16": "F16"}
 
@@ -233,12 +235,14 @@ def end_ranks(job, patience):
     return left
 
 
+def launcher(ranks, mpirun=MPIRUN):
+    """The words before a program that runs on so many ranks; none for None or 0."""
+    return [*shlex.split(mpirun), "-np", str(ranks)] if ranks else []
+
+
 def launch(arguments, ranks):
     """The command line of a run."""
-    command = [str(binary())] + [str(word) for word in arguments]
-    if ranks is None:
-        return command
-    return shlex.split(os.environ.get("MPIRUN", MPIRUN)) + ["-np", str(ranks)] + command
+    return [*launcher(ranks), str(binary()), *map(str, arguments)]
 
 
 def start(arguments, ranks=None, job="", environment=None):

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Reads a cache file with h5py alone, as a user would, and checks what it sees.
 
 Usage: cache_h5py_check.py KV.h5
@@ -6,9 +7,14 @@ Exits non-zero with a message when the file is not as src/cache/README.md descri
 
 import struct
 import sys
+from pathlib import Path
 
-import h5py
-import numpy
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import needs  # noqa: E402
+
+needs.modules("h5py", "numpy")
+import h5py  # noqa: E402
+import numpy  # noqa: E402
 
 
 def require(condition, text):

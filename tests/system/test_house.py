@@ -8,6 +8,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = sorted(p for folder in ("src", "include") for p in (ROOT / folder).rglob("*")
                  if p.suffix in (".hpp", ".cpp"))
 
+FILES = sorted(p for room in ROOT.iterdir() if room.is_dir() and (room.name == ".ci" or not room.name.startswith((".", "build")))
+               for p in room.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
 # What each room may include; itself and the public headers always.
 MAY_KNOW = {
     "base": set(),
@@ -61,6 +64,23 @@ class House(unittest.TestCase):
             lines = [line for line in lines if not line.startswith(("#", "namespace", "}"))]
             documented = sum("//" in line for line in lines)
             self.assertGreaterEqual(documented / len(lines), 0.4, path.name)
+
+    def test_programs_can_be_run(self):
+        """What begins with #! has the run bit, nothing else has it, and what says how it is run begins so."""
+        programs = 0
+        for path in FILES:
+            is_program = path.read_bytes()[:2] == b"#!"
+            self.assertEqual(path.stat().st_mode & 0o111 != 0, is_program, f"{path.relative_to(ROOT)}: #! and the run bit")
+            if path.suffix == ".py":
+                usage = re.search(rf"^(    |  |Usage: )(python3 )?([a-z_]+/)*{path.name}\b", path.read_text(), re.M)
+                self.assertTrue(is_program or not usage, f"{path.relative_to(ROOT)}: a program without #!")
+            programs += is_program
+        self.assertGreater(programs, 15)
+
+    def test_one_mpirun(self):
+        """Python starts ranks by launcher(): the flags that root and small machines need are there alone."""
+        users = [path for path in FILES if path.suffix == ".py" and "--oversubscribe" in path.read_text()]
+        self.assertEqual(users, [ROOT / "tests/support/checkpoint.py", pathlib.Path(__file__).resolve()])
 
     def test_top_level(self):
         visible = {p.name for p in ROOT.iterdir() if not p.name.startswith((".", "build"))}

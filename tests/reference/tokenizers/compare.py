@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Token ids and decoded texts of awkward strings, against what the reference made of them.
 
     compare.py --program tokenizer_ids --folder FOR_PACKAGES

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Records what the reference makes of the strings; needs node and npm.
 
     record.py --folder FOR_PACKAGES
@@ -27,7 +28,7 @@ def ask_reference(folder, name):
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", required=True)
     folder = parser.parse_args().folder
     recorded = {}
