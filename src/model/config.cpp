@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/hash.hpp"
+#include "base/json.hpp"
 #include "math/attention.hpp"
 #include "model/config_rope.hpp"
 #include "model/json_fields.hpp"
@@ -67,10 +68,10 @@ const Family* family_by_architecture(const JsonFields& config) {
     const auto found = std::ranges::find(kFamilies, name.get<std::string>(), &Family::architecture);
     if (found == kFamilies.end()) {
       config.fail("architectures",
-                  fmt::format("names {}, which is not supported; {}", name.dump(), supported()));
+                  fmt::format("names {}, which is not supported; {}", quoted(name), supported()));
     }
     if (family != nullptr && family != &*found) {
-      config.fail("architectures", fmt::format("names several families: {}", list->dump()));
+      config.fail("architectures", fmt::format("names several families: {}", quoted(*list)));
     }
     family = &*found;
   }
@@ -102,7 +103,7 @@ void refuse_other_kinds_of_model(const JsonFields& config) {
                           "num_experts_per_tok", "moe_intermediate_size"}) {
     const json* value = config.find(key);
     if (value != nullptr && *value != 0) {
-      config.fail(key, fmt::format("is {}: mixtures of experts are not supported", value->dump()));
+      config.fail(key, fmt::format("is {}: mixtures of experts are not supported", quoted(*value)));
     }
   }
   for (const char* key : {"quantization_config", "compression_config"}) {
@@ -117,7 +118,7 @@ void refuse_other_kinds_of_model(const JsonFields& config) {
 // A window of the checkpoint's own would be an attention that powerprefill does not compute.
 void refuse_sliding_window(const JsonFields& config, const Family& family) {
   const json* window = config.find("sliding_window");
-  const std::string value = window != nullptr ? window->dump() : "4096, transformers' default";
+  const std::string value = window != nullptr ? quoted(*window) : "4096, transformers' default";
   const bool has_window = window != nullptr || !config.mentions("sliding_window");
   if (family.name == "mistral" && has_window) {
     config.fail("sliding_window",
@@ -138,7 +139,7 @@ void refuse_sliding_window(const JsonFields& config, const Family& family) {
   for (const json& type : *types) {
     if (type != "full_attention") {
       config.fail("layer_types",
-                  fmt::format("has {}; only \"full_attention\" is supported", type.dump()));
+                  fmt::format("has {}; only \"full_attention\" is supported", quoted(type)));
     }
   }
 }
