@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,8 +9,6 @@
 #include <cerrno>
 #include <system_error>
 #include <utility>
-
-#include "base/checked.hpp"
 
 namespace powerprefill {
 
@@ -82,11 +79,19 @@ FileHandle FileHandle::adopt(int fd, std::filesystem::path path) {
 }
 
 std::int64_t FileHandle::size(ErrorCode code) const {
+  return version(code).size;
+}
+
+FileHandle::Version FileHandle::version(ErrorCode code) const {
   struct stat status {};
   if (::fstat(fd_, &status) != 0) {
     throw Error(code, fmt::format("cannot stat {}: {}", path_.string(), reason_of_errno(errno)));
   }
-  return status.st_size;
+  return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+}
+
+void FileHandle::will_read(std::int64_t offset, std::int64_t bytes) const noexcept {
+  ::posix_fadvise(fd_, offset, bytes, POSIX_FADV_WILLNEED);
 }
 
 std::uint64_t FileHandle::inode() const {
@@ -157,34 +162,19 @@ void sync_folder(const std::filesystem::path& folder) {
   FileHandle::open(folder, O_RDONLY | O_DIRECTORY, ErrorCode::storage).sync();
 }
 
-MappedFile::MappedFile(const std::filesystem::path& path, ErrorCode code) {
-  const FileHandle file = FileHandle::open(path, O_RDONLY, code);
-  size_ = checked_cast<std::size_t>(file.size(code));
-  if (size_ == 0) return;
-  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd(), 0);
-  if (address == MAP_FAILED) {
-    throw Error(code, fmt::format("cannot map {} ({} bytes): {}", path.string(), size_,
-                                  reason_of_errno(errno)));
-  }
-  data_ = static_cast<const std::byte*>(address);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
-}
-
 void write_text_file(const std::filesystem::path& path, const std::string& text) {
   FileHandle::open(path, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage)
       .write_at(std::as_bytes(std::span(text)), 0);
+}
+
+void refuse_git_lfs_pointer(const std::filesystem::path& path, std::string_view begin,
+                            std::int64_t size, ErrorCode code) {
+  constexpr std::int64_t longest = 1024;  // by the specification of the pointers
+  if (size > longest || !begin.starts_with("version https://git-lfs.github.com/spec/")) return;
+  throw Error(code,
+              fmt::format("{}: this is a Git LFS pointer of {} bytes, not the file that it stands "
+                          "for; run `git lfs pull` in its folder, or fetch the file itself",
+                          path.string(), size));
 }
 
 std::string read_text_file(const std::filesystem::path& path, ErrorCode code, std::int64_t limit) {
@@ -196,6 +186,7 @@ std::string read_text_file(const std::filesystem::path& path, ErrorCode code, st
   }
   std::string text(static_cast<std::size_t>(size), '\0');
   file.read_at(std::as_writable_bytes(std::span(text)), 0, code);
+  refuse_git_lfs_pointer(path, text, size, code);
   return text;
 }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "powerprefill/error.hpp"
 
@@ -36,6 +37,18 @@ class FileHandle {
   // Whether `path` names this file, and not one that has replaced it, or none.
   bool is_named(const std::filesystem::path& path) const;
 
+  // Tells, as far as the file system does, whether the content is still what it was.
+  struct Version {
+    std::int64_t size = 0;
+    std::int64_t seconds = 0;  // of the last change
+    std::int64_t nanoseconds = 0;
+
+    bool operator==(const Version&) const = default;
+  };
+  Version version(ErrorCode code) const;
+
+  // Says that `bytes` from `offset` on will be read soon.
+  void will_read(std::int64_t offset, std::int64_t bytes) const noexcept;
   // Reads exactly data.size() bytes at `offset`; a short file is an Error(code) too.
   void read_at(std::span<std::byte> data, std::int64_t offset, ErrorCode code) const;
   // Writes all of `data` at `offset`; Error(storage) says what is full or broken.
@@ -57,24 +70,13 @@ std::filesystem::path folder_of(const std::filesystem::path& path);
 // fsync of a folder, so that a rename in it survives a power cut.
 void sync_folder(const std::filesystem::path& folder);
 
-// A read-only private mapping of a whole file. Move-only.
-class MappedFile {
- public:
-  MappedFile() = default;
-  // Throws Error(code) naming the file.
-  MappedFile(const std::filesystem::path& path, ErrorCode code);
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  ~MappedFile();
+// Throws Error(code) when a file of `size` bytes that begins with `begin` is a Git LFS pointer:
+// what a clone without Git LFS leaves in a large file's place.
+void refuse_git_lfs_pointer(const std::filesystem::path& path, std::string_view begin,
+                            std::int64_t size, ErrorCode code);
 
-  std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
-
- private:
-  const std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
-};
-
-// The whole file as a string; Error(code) when it cannot be read or is larger than `limit` bytes.
+// The whole file as a string; Error(code) when it cannot be read, is larger than `limit` bytes, or
+// is a Git LFS pointer.
 std::string read_text_file(const std::filesystem::path& path, ErrorCode code,
                            std::int64_t limit = std::int64_t{1} << 30);
 

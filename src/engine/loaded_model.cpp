@@ -29,7 +29,7 @@ std::string tokenizer_fingerprint(const std::filesystem::path& folder) {
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
     std::error_code error;
     if (!std::filesystem::is_regular_file(folder / name, error)) continue;
-    return hex_of(hash_of(MappedFile(folder / name, ErrorCode::input).bytes()));
+    return hex_of(hash_of(read_text_file(folder / name, ErrorCode::input)));
   }
   return "";
 }

@@ -1,10 +1,39 @@
 #include "math/convert.hpp"
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 
 namespace powerprefill {
+
+namespace {
+
+// Whether a word has all bits of `exponent` set. No early end, so that it is vectorised.
+template <typename Word>
+bool any_has(std::span<const std::byte> bits, Word exponent) {
+  Word found = 0;
+  for (std::size_t i = 0; i < bits.size() / sizeof(Word); ++i) {
+    Word word = 0;
+    std::memcpy(&word, bits.data() + i * sizeof word, sizeof word);
+    found |= static_cast<Word>((word & exponent) == exponent ? 1 : 0);
+  }
+  return found != 0;
+}
+
+}  // namespace
+
+bool are_finite(DType dtype, std::span<const std::byte> bits) {
+  switch (dtype) {
+    case DType::f32:
+      return !any_has<std::uint32_t>(bits, 0x7F800000U);
+    case DType::bf16:
+      return !any_has<std::uint16_t>(bits, 0x7F80U);
+    case DType::f16:
+      break;
+  }
+  return !any_has<std::uint16_t>(bits, 0x7C00U);
+}
 
 void widen(DType dtype, const std::byte* bits, std::span<float> data) {
   if (dtype == DType::f32) {

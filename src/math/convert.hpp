@@ -1,4 +1,4 @@
-// Rows between f32 and the dtype of the cache.
+// Rows between f32 and the dtypes of the cache and of checkpoints.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,9 @@ namespace powerprefill {
 
 // The f32 values of data.size() elements of `dtype` at `bits`.
 void widen(DType dtype, const std::byte* bits, std::span<float> data);
+
+// Whether none of the values of `dtype` at `bits` is infinite or no number; as fast as the memory.
+bool are_finite(DType dtype, std::span<const std::byte> bits);
 
 // Rounds to nearest, ties to even. Returns whether every value is finite in `dtype`: false when one
 // is not finite, or rounds to no finite value (from 65520 on for f16).

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
+#include "base/json.hpp"
 #include "model/json_fields.hpp"
 
 namespace powerprefill {
@@ -36,10 +38,7 @@ Checkpoint::Checkpoint(const std::filesystem::path& folder) : folder_(folder) {
   const std::string single = "model.safetensors";
   const std::filesystem::path index = folder / "model.safetensors.index.json";
   if (is_there(folder / single)) {
-    const auto file = files_.try_emplace(single, folder / single).first;
-    for (const auto& [name, tensor] : file->second.tensors()) {
-      files_of_tensors_.emplace(name, &file->second);
-    }
+    for (const auto& [name, tensor] : open(single, "").tensors()) shards_.emplace(name, single);
   } else if (is_there(index)) {
     read_index(index);
   } else {
@@ -63,43 +62,62 @@ void Checkpoint::read_index(const std::filesystem::path& path) {
         shard.find('\0') != std::string::npos) {
       fields.fail("weight_map", fmt::format("gives {} for the tensor {}, which is not the name of "
                                             "a file in the same folder",
-                                            value.dump(), name));
+                                            quoted(value), shortened(name)));
     }
-    auto file = files_.find(shard);
-    if (file == files_.end()) {
-      if (!is_there(folder_ / shard)) {
-        throw Error(ErrorCode::input,
-                    fmt::format("{} is missing, although {} names it for the tensor {}; fetch the "
-                                "whole checkpoint",
-                                (folder_ / shard).string(), path.string(), name));
-      }
-      file = files_.try_emplace(shard, folder_ / shard).first;
-    }
-    if (!file->second.tensors().contains(name)) {
-      throw Error(ErrorCode::input,
-                  fmt::format("{} has no tensor {}, although {} says so; fetch both files again",
-                              file->second.path().string(), name, path.string()));
-    }
-    files_of_tensors_.emplace(name, &file->second);
+    shards_.emplace(name, shard);
   }
+  index_ = path;
+}
+
+const SafetensorsFile& Checkpoint::open(const std::string& shard, const std::string& tensor) {
+  const auto known = files_.find(shard);
+  if (known != files_.end()) return known->second;
+  if (!is_there(folder_ / shard)) {
+    throw Error(ErrorCode::input,
+                fmt::format("{} is missing, although {} names it for the tensor {}; fetch the "
+                            "whole checkpoint",
+                            (folder_ / shard).string(), index_.string(), tensor));
+  }
+  return files_.try_emplace(shard, folder_ / shard).first->second;
 }
 
 std::vector<std::string> Checkpoint::names() const {
-  std::vector<std::string> result;
-  for (const auto& [name, file] : files_of_tensors_) result.push_back(name);
-  return result;
+  std::set<std::string> names;
+  for (const auto& [name, shard] : shards_) names.insert(name);
+  for (const auto& [shard, file] : files_) {
+    for (const auto& [name, tensor] : file.tensors()) names.insert(name);
+  }
+  return {names.begin(), names.end()};
 }
 
-Checkpoint::Tensor Checkpoint::find(const std::string& name,
-                                    std::span<const std::int64_t> shape) const {
-  const auto file = files_of_tensors_.find(name);
-  if (file == files_of_tensors_.end()) {
+std::filesystem::path Checkpoint::file_of(const std::string& name) const {
+  if (const auto shard = shards_.find(name); shard != shards_.end()) return folder_ / shard->second;
+  for (const auto& [shard, file] : files_) {
+    if (file.tensors().contains(name)) return file.path();
+  }
+  throw Error(ErrorCode::internal, "no file holds " + name);
+}
+
+void Checkpoint::require_unchanged() const {
+  for (const auto& [shard, file] : files_) file.require_unchanged();
+}
+
+Checkpoint::Tensor Checkpoint::find(const std::string& name, std::span<const std::int64_t> shape) {
+  const auto shard = shards_.find(name);
+  if (shard == shards_.end()) {
     throw Error(ErrorCode::input, fmt::format("the checkpoint in {} has no tensor {} of shape {}; "
                                               "its config.json does not fit its weights",
                                               folder_.string(), name, text_of(shape)));
   }
-  const SafetensorsFile::Tensor& tensor = file->second->tensors().at(name);
-  const std::string path = file->second->path().string();
+  const SafetensorsFile& file = open(shard->second, name);
+  const std::string path = file.path().string();
+  const auto found = file.tensors().find(name);
+  if (found == file.tensors().end()) {
+    throw Error(ErrorCode::input,
+                fmt::format("{} has no tensor {}, although {} says so; fetch both files again",
+                            path, name, index_.string()));
+  }
+  const SafetensorsFile::Tensor& tensor = found->second;
   if (!std::ranges::equal(tensor.shape, shape)) {
     throw Error(ErrorCode::input,
                 fmt::format("tensor {} in {} has shape {} where config.json asks for {}; the two "
@@ -112,7 +130,7 @@ Checkpoint::Tensor Checkpoint::find(const std::string& name,
                                               "F16 and F32, so convert the checkpoint",
                                               name, path, tensor.dtype));
   }
-  return {*dtype, tensor.bytes};
+  return {*dtype, tensor.bytes / static_cast<std::int64_t>(bytes_of(*dtype)), &file, tensor.offset};
 }
 
 }  // namespace powerprefill

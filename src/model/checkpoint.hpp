@@ -1,7 +1,6 @@
 // The tensors of a checkpoint folder, in one file or in shards.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -18,33 +17,41 @@ namespace powerprefill {
 // names. The single file counts when both are there, as in transformers. Move-only.
 class Checkpoint {
  public:
+  // Row-major in `file`, which the checkpoint owns.
   struct Tensor {
     DType dtype = DType::f32;
-    std::span<const std::byte> bytes;  // row-major, as in the file
+    std::int64_t elements = 0;
+    const SafetensorsFile* file = nullptr;
+    std::int64_t offset = 0;  // into the file
   };
 
-  // Maps all files. Throws Error(input) that names the file which is missing or damaged.
+  // Opens the single file, or reads the index. Throws Error(input) that names the file which is
+  // missing or damaged.
   explicit Checkpoint(const std::filesystem::path& folder);
 
-  bool contains(const std::string& name) const { return files_of_tensors_.contains(name); }
-  // Sorted.
+  bool contains(const std::string& name) const { return shards_.contains(name); }
+  // Of all tensors that the files opened so far hold, or the index names; sorted.
   std::vector<std::string> names() const;
 
-  // Throws Error(input) naming the tensor and the file when it is missing, has another shape, or a
-  // dtype other than bf16, f16 and f32.
-  Tensor find(const std::string& name, std::span<const std::int64_t> shape) const;
+  // Opens the tensor's file, if it is the first from there: a shard with nothing that is needed may
+  // be absent. Throws Error(input) naming the tensor and the file when one of them is missing, the
+  // file is damaged, or the tensor has another shape, or a dtype other than bf16, f16 and f32.
+  Tensor find(const std::string& name, std::span<const std::int64_t> shape);
 
-  // The file that holds the tensor `name`, which must exist.
-  const std::filesystem::path& file_of(const std::string& name) const {
-    return files_of_tensors_.at(name)->path();
-  }
+  // The file that holds the tensor `name`, one of names().
+  std::filesystem::path file_of(const std::string& name) const;
+  // Throws Error(input) when one of the files has changed since it was opened.
+  void require_unchanged() const;
 
  private:
   void read_index(const std::filesystem::path& path);
 
+  const SafetensorsFile& open(const std::string& shard, const std::string& tensor);
+
   std::filesystem::path folder_;
+  std::filesystem::path index_;  // empty for a single file
   std::map<std::string, SafetensorsFile> files_;
-  std::map<std::string, const SafetensorsFile*> files_of_tensors_;
+  std::map<std::string, std::string> shards_;  // of the tensors that can be found
 };
 
 }  // namespace powerprefill

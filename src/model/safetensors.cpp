@@ -1,8 +1,7 @@
 #include "model/safetensors.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,9 @@
 #include <stdexcept>
 #include <string_view>
 #include <utility>
+
+#include "base/json.hpp"
+#include "base/json_integer.hpp"
 
 namespace powerprefill {
 
@@ -50,26 +52,38 @@ std::int64_t element_bytes(std::string_view dtype) {
                           path.string(), problem));
 }
 
-json parse_header(const std::filesystem::path& path, std::span<const std::byte> file) {
-  if (file.size() < kPrefix) {
-    fail(path, fmt::format("{} bytes are too few for a safetensors file", file.size()));
+struct Header {
+  json object;
+  std::int64_t data_begin = 0;  // into the file
+};
+
+Header read_header(const FileHandle& file, std::int64_t size) {
+  constexpr std::size_t probe = 64;  // tells a Git LFS pointer
+  std::string text(std::min(probe, static_cast<std::size_t>(size)), '\0');
+  file.read_at(std::as_writable_bytes(std::span(text)), 0, ErrorCode::input);
+  refuse_git_lfs_pointer(file.path(), text, size, ErrorCode::input);
+  if (text.size() < kPrefix) {
+    fail(file.path(), fmt::format("{} bytes are too few for a safetensors file", size));
   }
   std::uint64_t length = 0;
-  std::memcpy(&length, file.data(), kPrefix);
-  if (length > file.size() - kPrefix || length > kLongestHeader) {
-    fail(path, fmt::format("a header of {} bytes in a file of {} (at most {} are accepted)", length,
-                           file.size(), kLongestHeader));
+  std::memcpy(&length, text.data(), kPrefix);
+  if (length > static_cast<std::uint64_t>(size) - kPrefix || length > kLongestHeader) {
+    fail(file.path(), fmt::format("a header of {} bytes in a file of {} (at most {} are accepted)",
+                                  length, size, kLongestHeader));
   }
-  const std::span<const std::byte> text = file.subspan(kPrefix, length);
-  const auto* begin = reinterpret_cast<const char*>(text.data());
-  const json header = json::parse(begin, begin + text.size(), nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) fail(path, "the header is not a JSON object");
-  return header;
+  text.resize(length);
+  file.read_at(std::as_writable_bytes(std::span(text)), kPrefix, ErrorCode::input);
+  try {
+    json header = parse_json(text);
+    if (!header.is_object()) throw std::invalid_argument("is not a JSON object");
+    return {std::move(header), static_cast<std::int64_t>(kPrefix + length)};
+  } catch (const std::invalid_argument& error) {
+    fail(file.path(), fmt::format("the header {}", error.what()));
+  }
 }
 
 bool is_size(const json& value) {
-  return value.is_number_unsigned() &&
-         value.get<std::uint64_t>() <= static_cast<std::uint64_t>(INT64_MAX);
+  return value.is_number_unsigned() && integer_of(value);
 }
 
 std::vector<std::int64_t> sizes_of(const json& object, const char* key) {
@@ -81,17 +95,18 @@ std::vector<std::int64_t> sizes_of(const json& object, const char* key) {
 }
 
 // Throws std::invalid_argument without the names of the file and the tensor.
-SafetensorsFile::Tensor read_tensor(const json& object, std::span<const std::byte> data) {
+SafetensorsFile::Tensor read_tensor(const json& object, std::int64_t data_begin,
+                                    std::int64_t data_bytes) {
   if (!object.is_object()) throw std::invalid_argument("its entry is not an object");
   const auto dtype = object.find("dtype");
   if (dtype == object.end() || !dtype->is_string()) {
     throw std::invalid_argument("`dtype` is not a string");
   }
-  SafetensorsFile::Tensor tensor{dtype->get<std::string>(), sizes_of(object, "shape"), {}};
+  SafetensorsFile::Tensor tensor{dtype->get<std::string>(), sizes_of(object, "shape")};
   const std::vector<std::int64_t> offsets = sizes_of(object, "data_offsets");
-  if (offsets.size() != 2 || offsets[0] > offsets[1] || std::cmp_greater(offsets[1], data.size())) {
+  if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_bytes) {
     throw std::invalid_argument(fmt::format("data_offsets {} do not lie in the {} bytes of data",
-                                            object["data_offsets"].dump(), data.size()));
+                                            quoted(object["data_offsets"]), data_bytes));
   }
   const std::int64_t found = offsets[1] - offsets[0];
   std::int64_t expected = element_bytes(tensor.dtype);
@@ -102,62 +117,68 @@ SafetensorsFile::Tensor read_tensor(const json& object, std::span<const std::byt
     }
     if (overflow || expected != found) {
       throw std::invalid_argument(fmt::format("{} bytes are not the size of shape {} in {}", found,
-                                              object["shape"].dump(), tensor.dtype));
+                                              quoted(object["shape"]), tensor.dtype));
     }
   }
-  tensor.bytes =
-      data.subspan(static_cast<std::size_t>(offsets[0]), static_cast<std::size_t>(found));
+  tensor.offset = data_begin + offsets[0];
+  tensor.bytes = found;
   return tensor;
 }
 
 void refuse_overlap(const std::filesystem::path& path,
                     const std::map<std::string, SafetensorsFile::Tensor>& tensors) {
-  std::vector<std::pair<std::span<const std::byte>, const std::string*>> ranges;
+  struct Range {
+    std::int64_t begin;
+    std::int64_t end;
+    const std::string* name;
+  };
+  std::vector<Range> ranges;
   for (const auto& [name, tensor] : tensors) {
-    if (!tensor.bytes.empty()) ranges.emplace_back(tensor.bytes, &name);
+    if (tensor.bytes > 0) ranges.push_back({tensor.offset, tensor.offset + tensor.bytes, &name});
   }
-  std::ranges::sort(ranges, {}, [](const auto& range) { return range.first.data(); });
+  std::ranges::sort(ranges, {}, &Range::begin);
   for (std::size_t i = 1; i < ranges.size(); ++i) {
-    const auto before = ranges[i - 1].first;
-    if (before.data() + before.size() > ranges[i].first.data()) {
-      fail(path,
-           fmt::format("the tensors {} and {} overlap", *ranges[i - 1].second, *ranges[i].second));
+    if (ranges[i - 1].end > ranges[i].begin) {
+      fail(path, fmt::format("the tensors {} and {} overlap", shortened(*ranges[i - 1].name),
+                             shortened(*ranges[i].name)));
     }
   }
-}
-
-void advise(std::span<const std::byte> bytes, int advice) noexcept {
-  if (bytes.empty()) return;
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
-  const std::uintptr_t begin = address / page * page;
-  ::madvise(reinterpret_cast<void*>(begin), address + bytes.size() - begin, advice);
 }
 
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
-    : path_(path), file_(path, ErrorCode::input) {
-  const json header = parse_header(path, file_.bytes());
-  std::uint64_t length = 0;
-  std::memcpy(&length, file_.bytes().data(), kPrefix);
-  const std::span<const std::byte> data = file_.bytes().subspan(kPrefix + length);
-  for (const auto& [name, object] : header.items()) {
+    : file_(FileHandle::open(path, O_RDONLY, ErrorCode::input)),
+      version_(file_.version(ErrorCode::input)) {
+  const Header header = read_header(file_, version_.size);
+  for (const auto& [name, object] : header.object.items()) {
     if (name == "__metadata__") continue;
     try {
-      tensors_.emplace(name, read_tensor(object, data));
+      tensors_.emplace(name,
+                       read_tensor(object, header.data_begin, version_.size - header.data_begin));
     } catch (const std::invalid_argument& error) {
-      fail(path, fmt::format("tensor {}: {}", name, error.what()));
+      fail(path, fmt::format("tensor {}: {}", shortened(name), error.what()));
     }
   }
   refuse_overlap(path, tensors_);
 }
 
-void will_read(std::span<const std::byte> bytes) noexcept {
-  advise(bytes, MADV_WILLNEED);
+void SafetensorsFile::read(std::int64_t offset, std::span<std::byte> bytes) const {
+  try {
+    file_.read_at(bytes, offset, ErrorCode::input);
+  } catch (const Error&) {
+    require_unchanged();  // says more, if that is the reason
+    throw;
+  }
 }
-void have_read(std::span<const std::byte> bytes) noexcept {
-  advise(bytes, MADV_DONTNEED);
+
+void SafetensorsFile::require_unchanged() const {
+  const FileHandle::Version now = file_.version(ErrorCode::input);
+  if (now == version_) return;
+  throw Error(ErrorCode::input,
+              fmt::format("{} changed while it was read (it had {} bytes, and has {}); run the "
+                          "command again when nothing writes to it",
+                          path().string(), version_.size, now.size));
 }
 
 }  // namespace powerprefill

@@ -13,13 +13,14 @@
 
 namespace powerprefill {
 
-// A mapped file whose header has been checked. Move-only.
+// An open file whose header has been checked. Move-only.
 class SafetensorsFile {
  public:
   struct Tensor {
-    std::string dtype;                 // as in the file, e.g. "BF16"
-    std::vector<std::int64_t> shape;   // slowest first; empty for a scalar
-    std::span<const std::byte> bytes;  // little-endian values, row-major; not aligned
+    std::string dtype;                // as in the file, e.g. "BF16"
+    std::vector<std::int64_t> shape;  // slowest first; empty for a scalar
+    std::int64_t offset = 0;          // into the file; not aligned
+    std::int64_t bytes = 0;           // of little-endian values, row-major
   };
 
   // Throws Error(input) naming the file and the tensor when the file is cut, its header is longer
@@ -28,18 +29,22 @@ class SafetensorsFile {
   // are not checked.
   explicit SafetensorsFile(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const noexcept { return path_; }
+  const std::filesystem::path& path() const noexcept { return file_.path(); }
   const std::map<std::string, Tensor>& tensors() const noexcept { return tensors_; }
 
+  // Of what read() will be asked for soon.
+  void will_read(std::int64_t offset, std::int64_t bytes) const noexcept {
+    file_.will_read(offset, bytes);
+  }
+  // The bytes from `offset` of the file on. Throws Error(input) when the file has become too short.
+  void read(std::int64_t offset, std::span<std::byte> bytes) const;
+  // Throws Error(input) when the file has changed since it was opened.
+  void require_unchanged() const;
+
  private:
-  std::filesystem::path path_;
-  MappedFile file_;
+  FileHandle file_;
+  FileHandle::Version version_;
   std::map<std::string, Tensor> tensors_;
 };
-
-// Hints for the pages that hold `bytes` of a mapped file: they will be read soon; they are done
-// with, and need not count as resident any more (reading them again still works).
-void will_read(std::span<const std::byte> bytes) noexcept;
-void have_read(std::span<const std::byte> bytes) noexcept;
 
 }  // namespace powerprefill

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -14,6 +16,7 @@
 #include "base/checked.hpp"
 #include "base/hash.hpp"
 #include "math/bf16_matmul.hpp"
+#include "math/convert.hpp"
 #include "math/row_ops.hpp"
 #include "model/checkpoint.hpp"
 
@@ -24,11 +27,22 @@ namespace {
 // Tensors are converted and hashed in pieces of this many elements, the last one shorter. The
 // fingerprint is made of the pieces' hashes, so the size is part of its definition.
 constexpr std::int64_t kPieceElements = std::int64_t{1} << 20;
+// A piece is read in slices of so many, which stay in a core's own cache.
+constexpr std::int64_t kSliceElements = std::int64_t{1} << 16;
 constexpr std::int64_t kAlignment = 64;  // bytes
+
+const std::string kEmbedding = "model.embed_tokens.weight";
+const std::string kOutputHead = "lm_head.weight";
 
 struct Part {
   std::string name;
   std::vector<std::int64_t> shape;
+};
+
+// The tensors at both ends of the model; no output head when the embedding is it.
+struct Tables {
+  std::string embedding = kEmbedding;
+  std::string output_head;
 };
 
 // A vector or a matrix of the result, and the tensors that follow each other in it.
@@ -74,7 +88,6 @@ struct Source {
   std::string name;
   std::vector<std::int64_t> shape;
   Checkpoint::Tensor tensor;
-  std::int64_t elements = 0;
   Form form = Form::f32;
   std::int64_t offset = 0;  // bytes into the shared memory; not of packed ones
 };
@@ -102,17 +115,15 @@ Form form_of(const View& view, Compute compute) {
 }
 
 // Finds all tensors. No size is used before the checkpoint proved to hold as many bytes.
-Layout lay_out(const Checkpoint& checkpoint, const std::vector<View>& views, Compute compute) {
+Layout lay_out(Checkpoint& checkpoint, const std::vector<View>& views, Compute compute) {
   Layout layout;
   for (const View& view : views) {
     Placed placed = {.view = view, .offset = layout.bytes, .first_source = layout.sources.size()};
     const Form form = form_of(view, compute);
     for (const Part& part : view.parts) {
       const Checkpoint::Tensor tensor = checkpoint.find(part.name, part.shape);
-      const auto elements = static_cast<std::int64_t>(tensor.bytes.size() / bytes_of(tensor.dtype));
-      layout.sources.push_back(
-          {part.name, part.shape, tensor, elements, form, placed.offset + placed.bytes});
-      placed.bytes += elements * static_cast<std::int64_t>(sizeof(float));
+      layout.sources.push_back({part.name, part.shape, tensor, form, placed.offset + placed.bytes});
+      placed.bytes += tensor.elements * static_cast<std::int64_t>(sizeof(float));
       placed.inputs = part.shape.back();
       placed.outputs += part.shape.front();
     }
@@ -132,16 +143,26 @@ std::int64_t layer_of(std::string_view name) {
   return layer;
 }
 
-// Tensors that are not used are harmless (buffers of older versions, layers beyond the last), but
-// for a bias or a norm: with it the model would compute something else.
-void refuse_ignored_parameters(const Checkpoint& checkpoint, const Layout& layout,
-                               const ModelConfig& config) {
+// What older versions saved beside the parameters: tables of RoPE, and causal masks.
+bool is_buffer(std::string_view name) {
+  constexpr std::array<std::string_view, 3> endings = {".masked_bias", ".attn.bias",
+                                                       ".position_ids"};
+  return name.find(".rotary_emb.") != std::string_view::npos ||
+         std::ranges::any_of(endings, [&](std::string_view end) { return name.ends_with(end); });
+}
+
+// A model with a tensor that is not used would compute something else, but for buffers, and layers
+// beyond the last, which only predict further tokens.
+void refuse_ignored_tensors(const Checkpoint& checkpoint, const Layout& layout,
+                            const ModelConfig& config) {
   std::set<std::string_view> used;
+  if (config.tied_embeddings) used = {kEmbedding, kOutputHead};  // one may be the other's copy
   for (const Source& source : layout.sources) used.insert(source.name);
   for (const std::string& name : checkpoint.names()) {
     const bool in_model = name.starts_with("model.") || name.starts_with("lm_head.");
-    const bool changes = name.ends_with(".bias") || name.ends_with("norm.weight");
-    if (!in_model || !changes || used.contains(name) || layer_of(name) >= config.layers) continue;
+    if (!in_model || used.contains(name) || is_buffer(name) || layer_of(name) >= config.layers) {
+      continue;
+    }
     throw Error(ErrorCode::input,
                 fmt::format("{} has the tensor {}, which a model of the kind that config.json "
                             "describes ({}) does not have; the two do not belong together",
@@ -158,7 +179,7 @@ struct Piece {
 std::vector<Piece> cut(const std::vector<Source>& sources) {
   std::vector<Piece> pieces;
   for (std::size_t source = 0; source < sources.size(); ++source) {
-    const std::int64_t elements = sources[source].elements;
+    const std::int64_t elements = sources[source].tensor.elements;
     for (std::int64_t begin = 0; begin < elements; begin += kPieceElements) {
       pieces.push_back({source, begin, std::min(kPieceElements, elements - begin)});
     }
@@ -166,45 +187,104 @@ std::vector<Piece> cut(const std::vector<Source>& sources) {
   return pieces;
 }
 
-// The file gives no alignment, hence the copy of each element.
-template <typename Convert>
-void convert_halves(const std::byte* from, std::int64_t count, float* to, Convert convert) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::uint16_t bits = 0;
-    std::memcpy(&bits, from + 2 * i, sizeof bits);
-    to[i] = convert(bits);
+// The first piece of each rank, and the end: an even, contiguous split.
+std::vector<std::int64_t> split(std::size_t pieces, int ranks) {
+  std::vector<std::int64_t> bounds;
+  for (int rank = 0; rank <= ranks; ++rank) {
+    bounds.push_back(static_cast<std::int64_t>(pieces) * rank / ranks);
   }
+  return bounds;
 }
 
-void convert(DType dtype, std::span<const std::byte> from, std::int64_t count, float* to) {
-  switch (dtype) {
-    case DType::f32:
-      std::memcpy(to, from.data(), from.size());
-      return;
-    case DType::bf16:
-      convert_halves(from.data(), count, to, f32_from_bf16);
-      return;
-    case DType::f16:
-      convert_halves(from.data(), count, to, f32_from_f16);
-      return;
-  }
+// The elements [begin, begin + count) of a tensor, as they are stored.
+std::span<const std::byte> read_elements(const Checkpoint::Tensor& tensor, std::int64_t begin,
+                                         std::int64_t count, AlignedBuffer<std::byte>& buffer) {
+  const auto width = static_cast<std::int64_t>(bytes_of(tensor.dtype));
+  if (std::cmp_less(buffer.size(), count * width)) buffer = AlignedBuffer<std::byte>(count * width);
+  const auto bytes = buffer.span().first(static_cast<std::size_t>(count * width));
+  tensor.file->read(tensor.offset + begin * width, bytes);
+  return bytes;
+}
+
+// An untied embedding's rows may belong to tokens that never come; the others enter every result.
+bool must_be_finite(const Source& source, const Tables& tables) {
+  return source.name != tables.embedding || tables.output_head.empty();
+}
+
+void require_finite(const Source& source, std::span<const std::byte> bytes, std::int64_t begin) {
+  const DType dtype = source.tensor.dtype;
+  const std::size_t width = bytes_of(dtype);
+  if (are_finite(dtype, bytes)) return;
+  std::size_t at = 0;
+  while (are_finite(dtype, bytes.subspan(at * width, width))) ++at;
+  const std::int64_t element = begin + static_cast<std::int64_t>(at);
+  const std::int64_t columns = source.shape.back();
+  throw Error(ErrorCode::input,
+              fmt::format("tensor {} in {} has a value that is not a finite number (row {}, column "
+                          "{}); the file is damaged, fetch it again",
+                          source.name, source.tensor.file->path().string(),
+                          source.shape.size() > 1 ? element / columns : 0, element % columns));
 }
 
 // Writes the values of a piece to `memory`, unless they are packed later, and returns the hash of
 // its bytes.
-std::uint64_t load_piece(const Piece& piece, const Source& source, std::byte* memory) {
-  const std::size_t width = bytes_of(source.tensor.dtype);
-  const std::span<const std::byte> bytes = source.tensor.bytes.subspan(
-      static_cast<std::size_t>(piece.begin) * width, static_cast<std::size_t>(piece.count) * width);
-  will_read(bytes);
-  const std::uint64_t hash = hash_of(bytes);
-  if (source.form != Form::packed) {
-    float* to = reinterpret_cast<float*>(memory + source.offset) + piece.begin;
-    convert(source.tensor.dtype, bytes, piece.count, to);
-    if (source.form == Form::bf16_in_f32) round_to_bf16_in_f32(to, piece.count, to);
+std::uint64_t load_piece(const Piece& piece, const Source& source, bool check, std::byte* memory,
+                         AlignedBuffer<std::byte>& buffer) {
+  const auto width = static_cast<std::int64_t>(bytes_of(source.tensor.dtype));
+  source.tensor.file->will_read(source.tensor.offset + piece.begin * width, piece.count * width);
+  Hasher hasher;
+  const std::int64_t end = piece.begin + piece.count;
+  for (std::int64_t begin = piece.begin; begin < end; begin += kSliceElements) {
+    const std::int64_t count = std::min(kSliceElements, end - begin);
+    const auto bytes = read_elements(source.tensor, begin, count, buffer);
+    hasher.update(bytes);
+    if (check) require_finite(source, bytes, begin);
+    if (source.form == Form::packed) continue;
+    float* to = reinterpret_cast<float*>(memory + source.offset) + begin;
+    widen(source.tensor.dtype, bytes.data(), {to, static_cast<std::size_t>(count)});
+    if (source.form == Form::bf16_in_f32) round_to_bf16_in_f32(to, count, to);
   }
-  have_read(bytes);
-  return hash;
+  return hasher.digest();
+}
+
+// Whether two tensors hold the same values; their parts are compared by all ranks and threads.
+bool are_equal(const Checkpoint::Tensor& a, const Checkpoint::Tensor& b,
+               const mpi::Communicator& node, ThreadPool& pool) {
+  const std::int64_t slices = ceil_div(a.elements, kSliceElements);
+  const std::vector<std::int64_t> bounds = split(static_cast<std::size_t>(slices), node.size());
+  const auto rank = static_cast<std::size_t>(node.rank());
+  std::atomic<bool> equal = true;
+  node.agree([&] {
+    pool.run(bounds[rank + 1] - bounds[rank], [&](std::int64_t i, int) {
+      if (!equal) return;
+      const std::int64_t begin = (bounds[rank] + i) * kSliceElements;
+      const std::int64_t count = std::min(kSliceElements, a.elements - begin);
+      std::array<std::vector<float>, 2> values;
+      for (std::size_t side = 0; side < 2; ++side) {
+        const Checkpoint::Tensor& tensor = side == 0 ? a : b;
+        AlignedBuffer<std::byte> buffer;
+        values[side].resize(static_cast<std::size_t>(count));
+        widen(tensor.dtype, read_elements(tensor, begin, count, buffer).data(), values[side]);
+      }
+      if (values[0] != values[1]) equal = false;
+    });
+  });
+  return node.min(std::int64_t{equal ? 1 : 0}) == 1;
+}
+
+// As in transformers, tied embeddings are one table under either name, but two where the checkpoint
+// holds two that differ.
+Tables find_tables(Checkpoint& checkpoint, const ModelConfig& config, const mpi::Communicator& node,
+                   ThreadPool& pool) {
+  if (!config.tied_embeddings) return {kEmbedding, kOutputHead};
+  if (!checkpoint.contains(kOutputHead)) return {kEmbedding, ""};
+  if (!checkpoint.contains(kEmbedding)) return {kOutputHead, ""};
+  std::array<Checkpoint::Tensor, 2> both;
+  node.agree([&] {
+    const std::vector<std::int64_t> shape = {config.vocabulary, config.hidden};
+    both = {checkpoint.find(kEmbedding, shape), checkpoint.find(kOutputHead, shape)};
+  });
+  return {kEmbedding, are_equal(both[0], both[1], node, pool) ? "" : kOutputHead};
 }
 
 struct Panel {
@@ -223,27 +303,31 @@ std::vector<Panel> panels_of(const Layout& layout) {
 }
 
 // Rounds the rows of a panel to bf16 and packs them.
-void load_panel(const Panel& panel, const Layout& layout, std::byte* memory) {
+void load_panel(const Panel& panel, const Layout& layout, std::byte* memory,
+                AlignedBuffer<std::byte>& buffer) {
   const Placed& matrix = *panel.matrix;
   const PackedShape shape(matrix.inputs, matrix.outputs);
   const std::int64_t count = shape.outputs_of(panel.number);
   AlignedBuffer<std::uint16_t> rows(count * matrix.inputs);
-  std::vector<float> wide(static_cast<std::size_t>(matrix.inputs));
+  std::vector<float> wide;
   std::size_t source = matrix.first_source;
   std::int64_t row = shape.first_output(panel.number);  // of `source`
-  for (std::int64_t r = 0; r < count; ++r, ++row) {
+  for (std::int64_t done = 0; done < count;) {
     while (row >= layout.sources[source].shape.front())
       row -= layout.sources[source++].shape.front();
+    const std::int64_t run = std::min(count - done, layout.sources[source].shape.front() - row);
     const Checkpoint::Tensor& tensor = layout.sources[source].tensor;
-    const std::size_t bytes = static_cast<std::size_t>(matrix.inputs) * bytes_of(tensor.dtype);
-    const auto from = tensor.bytes.subspan(static_cast<std::size_t>(row) * bytes, bytes);
-    std::uint16_t* to = rows.data() + r * matrix.inputs;
+    const auto bytes = read_elements(tensor, row * matrix.inputs, run * matrix.inputs, buffer);
+    std::uint16_t* to = rows.data() + done * matrix.inputs;
     if (tensor.dtype == DType::bf16) {
-      std::memcpy(to, from.data(), bytes);
+      std::memcpy(to, bytes.data(), bytes.size());
     } else {
-      convert(tensor.dtype, from, matrix.inputs, wide.data());
-      round_to_bf16(wide.data(), matrix.inputs, to);
+      wide.resize(static_cast<std::size_t>(run * matrix.inputs));
+      widen(tensor.dtype, bytes.data(), wide);
+      round_to_bf16(wide.data(), run * matrix.inputs, to);
     }
+    done += run;
+    row += run;
   }
   pack_panel(shape, panel.number, rows.data(), memory + matrix.offset + shape.offset(panel.number));
 }
@@ -262,15 +346,6 @@ void set_view(const Placed& placed, Compute compute, const std::byte* memory) {
   } else {
     matrix.values = values;
   }
-}
-
-// The first piece of each rank, and the end: an even, contiguous split.
-std::vector<std::int64_t> split(std::size_t pieces, int ranks) {
-  std::vector<std::int64_t> bounds;
-  for (int rank = 0; rank <= ranks; ++rank) {
-    bounds.push_back(static_cast<std::int64_t>(pieces) * rank / ranks);
-  }
-  return bounds;
 }
 
 // Every rank gets the hashes of all pieces.
@@ -308,49 +383,56 @@ Weights Weights::load(const std::filesystem::path& folder, const ModelConfig& co
   Weights weights;
   weights.compute_ = compute;
   weights.layers_.resize(static_cast<std::size_t>(config.layers));
+  std::optional<Checkpoint> checkpoint;
+  node.agree([&] { checkpoint.emplace(folder); });
+  const Tables tables = find_tables(*checkpoint, config, node, pool);
   std::vector<View> views;
   const std::vector<std::int64_t> table = {config.vocabulary, config.hidden};
-  views.push_back({&weights.embedding_, {{"model.embed_tokens.weight", table}}});
+  views.push_back({&weights.embedding_, {{tables.embedding, table}}});
   for (std::int64_t i = 0; i < config.layers; ++i) {
     add_layer_views(config, i, weights.layers_[static_cast<std::size_t>(i)], views);
   }
   views.push_back({&weights.final_norm_, {{"model.norm.weight", {config.hidden}}}});
-  if (!config.tied_embeddings) {
-    views.push_back({&weights.output_head_, {{"lm_head.weight", table}}});
+  if (!tables.output_head.empty()) {
+    views.push_back({&weights.output_head_, {{tables.output_head, table}}});
   }
 
-  std::optional<Checkpoint> checkpoint;
   Layout layout;
   node.agree([&] {
-    checkpoint.emplace(folder);
     layout = lay_out(*checkpoint, views, compute);
-    refuse_ignored_parameters(*checkpoint, layout, config);
+    refuse_ignored_tensors(*checkpoint, layout, config);
   });
 
   weights.memory_ =
       mpi::SharedMemory(node, layout.bytes, placement.store, placement.scratch_folder);
   std::byte* memory = weights.memory_.bytes().data();
   for (const Placed& placed : layout.placed) set_view(placed, compute, memory);
-  if (config.tied_embeddings) weights.output_head_ = weights.embedding_;
+  if (tables.output_head.empty()) weights.output_head_ = weights.embedding_;
 
   const std::vector<Piece> pieces = cut(layout.sources);
   const std::vector<std::int64_t> bounds = split(pieces.size(), node.size());
   const auto rank = static_cast<std::size_t>(node.rank());
   const std::int64_t first = bounds[rank];
   std::vector<std::uint64_t> mine(static_cast<std::size_t>(bounds[rank + 1] - first));
+  std::vector<AlignedBuffer<std::byte>> buffers(static_cast<std::size_t>(pool.threads()));
   node.agree([&] {
-    pool.run(static_cast<std::int64_t>(mine.size()), [&](std::int64_t i, int) {
+    pool.run(static_cast<std::int64_t>(mine.size()), [&](std::int64_t i, int thread) {
       const Piece& piece = pieces[static_cast<std::size_t>(first + i)];
-      mine[static_cast<std::size_t>(i)] = load_piece(piece, layout.sources[piece.source], memory);
+      const Source& source = layout.sources[piece.source];
+      mine[static_cast<std::size_t>(i)] =
+          load_piece(piece, source, must_be_finite(source, tables), memory,
+                     buffers[static_cast<std::size_t>(thread)]);
     });
   });
   weights.fingerprint_ = fingerprint_from(layout.sources, pieces, exchange(node, mine, bounds));
   const std::vector<Panel> panels = panels_of(layout);
   const std::vector<std::int64_t> shares = split(panels.size(), node.size());
   node.agree([&] {
-    pool.run(shares[rank + 1] - shares[rank], [&](std::int64_t i, int) {
-      load_panel(panels[static_cast<std::size_t>(shares[rank] + i)], layout, memory);
+    pool.run(shares[rank + 1] - shares[rank], [&](std::int64_t i, int thread) {
+      load_panel(panels[static_cast<std::size_t>(shares[rank] + i)], layout, memory,
+                 buffers[static_cast<std::size_t>(thread)]);
     });
+    checkpoint->require_unchanged();
   });
   node.barrier();
   return weights;

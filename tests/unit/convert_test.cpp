@@ -147,6 +147,29 @@ TEST_P(Convert, NotFiniteIsReported) {
   }
 }
 
+// All 16-bit patterns, each alone and as the last of a row of ordinary values.
+TEST(Finite, EveryPattern) {
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    std::vector<std::uint16_t> row(67, 0x3C00U);
+    for (std::uint32_t bits = 0; bits < 0x10000U; ++bits) {
+      const auto half = static_cast<std::uint16_t>(bits);
+      const float value = dtype == DType::bf16 ? f32_from_bf16(half) : f32_from_f16(half);
+      row.back() = half;
+      ASSERT_EQ(are_finite(dtype, std::as_bytes(std::span(row))), std::isfinite(value)) << bits;
+      ASSERT_EQ(are_finite(dtype, std::as_bytes(std::span(row).last(1))), std::isfinite(value));
+    }
+  }
+  std::vector<float> row(67, std::numeric_limits<float>::max());
+  EXPECT_TRUE(are_finite(DType::f32, std::as_bytes(std::span(row))));
+  for (const float value : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    for (const std::size_t at : {std::size_t{0}, std::size_t{31}, std::size_t{66}}) {
+      std::vector<float> bad = row;
+      bad[at] = -value;
+      EXPECT_FALSE(are_finite(DType::f32, std::as_bytes(std::span(bad))));
+    }
+  }
+}
+
 TEST(ConvertF16, OverflowBeginsAt65520) {
   bool finite = true;
   EXPECT_EQ(kF16.rounded(65504.0F, &finite), 0x7BFF);

@@ -16,6 +16,8 @@ using test::ScratchFolder;
 using test::StoredTensor;
 using test::StoredTensors;
 
+const std::vector<std::int64_t> one = {1};
+
 StoredTensor f32(std::vector<std::int64_t> shape, const std::vector<float>& values) {
   return StoredTensor::of("F32", std::move(shape), values);
 }
@@ -48,11 +50,25 @@ TEST(Safetensors, ReadsTensors) {
     const SafetensorsFile::Tensor& tensor = file.tensors().at(name);
     EXPECT_EQ(tensor.dtype, "F32");
     EXPECT_EQ(tensor.shape, stored.shape);
-    EXPECT_EQ(std::string(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()),
-              stored.bytes);
+    std::string bytes(static_cast<std::size_t>(tensor.bytes), '\0');
+    file.will_read(tensor.offset, tensor.bytes);
+    file.read(tensor.offset, std::as_writable_bytes(std::span(bytes)));
+    EXPECT_EQ(bytes, stored.bytes);
   }
-  have_read(file.tensors().at("a").bytes);
-  EXPECT_EQ(file.tensors().at("a").bytes[3], std::byte{0x3F});  // 1.0F, read again
+  file.require_unchanged();
+}
+
+TEST(Safetensors, NoticesChanges) {
+  const ScratchFolder folder;
+  const auto path = folder.path() / "x.safetensors";
+  test::write_safetensors(path, {{"a", f32({4}, {1, 2, 3, 4})}});
+  const SafetensorsFile file(path);
+  const SafetensorsFile::Tensor& tensor = file.tensors().at("a");
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
+  expect_named(refusal([&] { file.require_unchanged(); }), {"x.safetensors", "changed"});
+  std::string bytes(static_cast<std::size_t>(tensor.bytes), '\0');
+  expect_named(refusal([&] { file.read(tensor.offset, std::as_writable_bytes(std::span(bytes))); }),
+               {"x.safetensors", "changed"});
 }
 
 TEST(Safetensors, RefusesDamage) {
@@ -123,8 +139,7 @@ TEST(Checkpoint, UnknownDtypesMatterOnlyWhenAskedFor) {
                                  "ids": {"dtype": "I64", "shape": [1], "data_offsets": [8, 16]},
                                  "a": {"dtype": "F16", "shape": [1], "data_offsets": [2, 4]}})",
                              std::string(16, '\0')));
-  const Checkpoint checkpoint(folder);
-  const std::vector<std::int64_t> one = {1};
+  Checkpoint checkpoint(folder);
   EXPECT_EQ(checkpoint.find("a", one).dtype, DType::f16);
   EXPECT_EQ(checkpoint.names(), (std::vector<std::string>{"a", "ids", "odd"}));
   expect_named(refusal([&] { checkpoint.find("odd", std::vector<std::int64_t>{3}); }),
@@ -142,10 +157,15 @@ TEST(Checkpoint, Shards) {
   const auto index = folder.path() / "model.safetensors.index.json";
   test::write_safetensors(folder.path() / "1.safetensors", {{"a", f32({1}, {1})}});
   test::write_safetensors(folder.path() / "2.safetensors", {{"b", f32({1}, {2})}});
-  test::write_text(index, R"({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})");
-  const Checkpoint checkpoint(folder);
+  // Of what nobody asks for neither the shard nor the tensor need be there.
+  test::write_text(index, R"({"weight_map": {"a": "1.safetensors", "b": "2.safetensors",
+                                             "c": "3.safetensors", "d": "1.safetensors"}})");
+  Checkpoint checkpoint(folder);
+  EXPECT_EQ(checkpoint.find("b", one).elements, 1);
+  EXPECT_EQ(checkpoint.find("a", one).elements, 1);
   EXPECT_EQ(checkpoint.file_of("b").filename(), "2.safetensors");
   EXPECT_TRUE(checkpoint.contains("a"));
+  EXPECT_EQ(checkpoint.names(), (std::vector<std::string>{"a", "b", "c", "d"}));
 
   const std::vector<std::pair<std::string, std::vector<std::string>>> damaged = {
       {"{", {"index.json", "JSON"}},
@@ -159,7 +179,11 @@ TEST(Checkpoint, Shards) {
   };
   for (const auto& [text, named] : damaged) {
     test::write_text(index, text);
-    expect_named(refusal([&] { Checkpoint{folder.path()}; }), named);
+    expect_named(refusal([&] {
+                   Checkpoint damage(folder.path());
+                   damage.find(damage.names()[0], one);
+                 }),
+                 named);
   }
   const ScratchFolder empty;
   expect_named(refusal([&] { Checkpoint{empty.path()}; }), {"model.safetensors"});

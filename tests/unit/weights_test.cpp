@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -335,6 +338,137 @@ TEST(Weights, RefusesWhatDoesNotFit) {
       const std::string message = error.what();
       for (const std::string& part : c.named) {
         EXPECT_NE(message.find(part), std::string::npos) << part << " in: " << message;
+      }
+    }
+  }
+}
+
+// The message of a refusal, or "accepted".
+std::string refusal(const std::filesystem::path& folder, const ModelConfig& config) {
+  try {
+    load(folder, config);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::input);
+    return error.what();
+  }
+  return "accepted";
+}
+
+ModelConfig tied_config() {
+  ModelConfig config = small_config();
+  config.tied_embeddings = true;
+  return config;
+}
+
+TEST(Weights, TiedButTheFileHoldsTwoTables) {
+  const ScratchFolder folder;
+  const ModelConfig config = tied_config();
+  Model model = random_model(config);
+  write_single(folder, model.stored);
+  const std::string fingerprint = load(folder, config).fingerprint();
+  // The same values in another dtype are one table.
+  const std::vector<float>& table = model.values["model.embed_tokens.weight"];
+  StoredTensor& head = model.stored["lm_head.weight"];
+  head = StoredTensor::of("F32", {config.vocabulary, config.hidden}, table);
+  write_single(folder, model.stored);
+  const Weights same = load(folder, config);
+  EXPECT_EQ(same.fingerprint(), fingerprint);
+  EXPECT_EQ(same.output_head().data(), same.embedding().data());
+  // Others are not.
+  std::vector<float> other = table;
+  other.back() += 1.0F;
+  head = StoredTensor::of("F32", {config.vocabulary, config.hidden}, other);
+  model.values["lm_head.weight"] = other;
+  for (const int shards : {1, 3}) {
+    if (shards == 1) write_single(folder, model.stored);
+    const ScratchFolder cut;
+    if (shards == 3) write_shards(cut, model.stored);
+    const Weights weights = load(shards == 1 ? folder.path() : cut.path(), config);
+    expect_all(model, weights, config);
+    expect_view(model, weights.output_head(), {"lm_head.weight"});
+    EXPECT_NE(weights.fingerprint(), fingerprint);
+  }
+  head = StoredTensor::of("F32", {1, config.hidden}, std::vector<float>(12));
+  write_single(folder, model.stored);
+  EXPECT_NE(refusal(folder, config).find("lm_head.weight"), std::string::npos);
+}
+
+TEST(Weights, TiedUnderTheNameOfTheHead) {
+  const ScratchFolder folder;
+  const ModelConfig config = tied_config();
+  Model model = random_model(config);
+  model.stored["lm_head.weight"] = model.stored["model.embed_tokens.weight"];
+  model.stored.erase("model.embed_tokens.weight");
+  write_single(folder, model.stored);
+  const Weights weights = load(folder, config);
+  expect_all(model, weights, config);
+  EXPECT_EQ(weights.output_head().data(), weights.embedding().data());
+}
+
+TEST(Weights, RefusesUnknownTensorsOfTheModel) {
+  const ModelConfig config = small_config();
+  const Model model = random_model(config);
+  const StoredTensor one = StoredTensor::of("F32", {1}, std::vector<float>{1});
+  const ScratchFolder folder;
+  const auto with = [&](const std::string& name) {
+    StoredTensors tensors = model.stored;
+    tensors[name] = one;
+    write_single(folder, tensors);
+    return refusal(folder, config);
+  };
+  const std::string layer = "model.layers.1.";
+  for (const std::string& name :
+       {layer + "self_attn.sinks", layer + "self_attn.q_proj.lora_A.weight", layer + "layer_scalar",
+        layer + "mlp.experts.0.up_proj.weight", layer + "self_attn.k_proj.weight_scale",
+        std::string("model.embed_tokens.lora_embedding_A"), std::string("lm_head.weight_scale")}) {
+    const std::string message = with(name);
+    EXPECT_NE(message.find("the tensor " + name), std::string::npos) << message;
+  }
+  for (const std::string& name :
+       {layer + "self_attn.rotary_emb.inv_freq", layer + "self_attn.rotary_emb.cos_cached",
+        layer + "self_attn.masked_bias", layer + "attn.bias",
+        std::string("model.rotary_emb.inv_freq"), std::string("model.layers.2.enorm.weight"),
+        std::string("mtp.norm.weight")}) {
+    EXPECT_EQ(with(name), "accepted") << name;
+  }
+  // In a shard, though its index does not name it.
+  const ScratchFolder cut;
+  write_shards(cut, model.stored);
+  StoredTensors shard;
+  std::size_t i = 0;
+  for (const auto& [name, tensor] : model.stored) {
+    if (i++ % 3 == 0) shard[name] = tensor;
+  }
+  shard[layer + "self_attn.sinks"] = one;
+  test::write_safetensors(cut.path() / "model-0.safetensors", shard);
+  EXPECT_NE(refusal(cut, config).find("self_attn.sinks"), std::string::npos);
+}
+
+TEST(Weights, RefusesValuesThatAreNotFinite) {
+  const ScratchFolder folder;
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const bool tied : {false, true}) {
+    const ModelConfig config = tied ? tied_config() : small_config();
+    for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
+      const Model model = random_model(config, dtype);
+      for (const auto& [name, tensor] : model.stored) {
+        for (const float value : {infinity, -infinity, std::nanf("")}) {
+          StoredTensors tensors = model.stored;
+          std::string& bytes = tensors[name].bytes;
+          const std::uint16_t half =
+              dtype == DType::f16 ? f16_from_f32(value) : bf16_from_f32(value);
+          const std::size_t width = bytes_of(dtype);
+          const char* from = width == 4 ? reinterpret_cast<const char*>(&value)
+                                        : reinterpret_cast<const char*>(&half);
+          std::copy_n(from, width, bytes.data() + bytes.size() - width);
+          write_single(folder, tensors);
+          const std::string message = refusal(folder, config);
+          if (name == "model.embed_tokens.weight" && !tied) {
+            EXPECT_EQ(message, "accepted");
+          } else {
+            EXPECT_NE(message.find("tensor " + name + " in "), std::string::npos) << message;
+          }
+        }
       }
     }
   }
