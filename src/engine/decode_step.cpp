@@ -59,6 +59,16 @@ void Decoder::State::attention(std::int64_t layer, const RopeTable& rope) {
   for (std::int64_t h = mine.begin * group; h < mine.end * group; ++h) turn(h, weights.q_norm);
   for (std::int64_t g = mine.begin; g < mine.end; ++g) turn(key_at + g, weights.k_norm);
 
+  const std::span<const float> queries(
+      projected.data() + mine.begin * group * d,
+      static_cast<std::size_t>((mine.end - mine.begin) * group * d));
+  if (!are_finite(DType::f32, std::as_bytes(queries))) {
+    throw Error(ErrorCode::input,
+                fmt::format("layer {}: a query of token {} is not a finite number; check the "
+                            "checkpoint",
+                            layer, tokens));
+  }
+
   // Rows of other ranks' heads stay zero here; they are never read.
   const KvShape& shape = past->shape();
   std::vector<std::byte> key(static_cast<std::size_t>(shape.row_bytes()));

@@ -22,6 +22,22 @@ namespace {
 constexpr std::int64_t kRowsPerTask = 32;
 static_assert(kTileTokens % kRowsPerTask == 0);
 
+// The first of the positions that threads report, in any order.
+class FirstPosition {
+ public:
+  void add(std::int64_t position) {
+    std::int64_t seen = position_;
+    while (position < seen && !position_.compare_exchange_weak(seen, position)) {
+    }
+  }
+  bool is_none() const { return position_ == kNone; }
+  std::int64_t get() const { return position_; }
+
+ private:
+  static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
+  std::atomic<std::int64_t> position_ = kNone;
+};
+
 std::int64_t widest_projection(const ModelConfig& config) {
   return std::max(2 * config.kv_heads * config.head_dim, config.heads * config.head_dim);
 }
@@ -75,7 +91,7 @@ void LayerForward::project_kv(std::int64_t layer, KvBlocks& kv) {
   const std::int64_t row_bytes = context_.kv_shape.row_bytes();
   std::byte* keys = kv.keys(0, local_.blocks()).data();
   std::byte* values = kv.values(0, local_.blocks()).data();
-  std::atomic<std::int64_t> bad_position = std::numeric_limits<std::int64_t>::max();
+  FirstPosition bad_position;
   for_each_wave([&](std::int64_t tile, std::int64_t tiles) {
     project(tile, tiles, weights.input_norm, linear);
     const ZoneTimer timer(context_.zones, Zone::rope);
@@ -83,17 +99,14 @@ void LayerForward::project_kv(std::int64_t layer, KvBlocks& kv) {
       bool finite = true;
       store_kv_row(weights, position, projected_.data() + row * width, keys + block_row * row_bytes,
                    values + block_row * row_bytes, finite);
-      if (finite) return;
-      std::int64_t seen = bad_position;
-      while (position < seen && !bad_position.compare_exchange_weak(seen, position)) {
-      }
+      if (!finite) bad_position.add(position);
     });
   });
-  if (bad_position != std::numeric_limits<std::int64_t>::max()) {
+  if (!bad_position.is_none()) {
     const bool f16 = context_.kv_shape.dtype == DType::f16;
     throw Error(ErrorCode::input,
                 fmt::format("layer {}: a key or value of token {} cannot be stored as {}{}", layer,
-                            bad_position.load(), name_of(context_.kv_shape.dtype),
+                            bad_position.get(), name_of(context_.kv_shape.dtype),
                             f16 ? " (it exceeds 65504); use --kv-dtype bf16"
                                 : ": it is not a finite number; check the checkpoint"));
   }
@@ -124,6 +137,7 @@ void LayerForward::project_q(std::int64_t layer) {
   const std::int64_t width = config.heads * d;
   const Linear linear = {weights.query, weights.query_bias, config.hidden, width};
   const std::int64_t block = local_.block();
+  FirstPosition bad_position;
   for_each_wave([&](std::int64_t tile, std::int64_t tiles) {
     project(tile, tiles, weights.input_norm, linear);
     const ZoneTimer timer(context_.zones, Zone::rope);
@@ -131,11 +145,18 @@ void LayerForward::project_q(std::int64_t layer) {
       std::array<float, kLargestHead> turned;
       for (std::int64_t h = 0; h < config.heads; ++h) {
         turn(weights.q_norm, position, projected_.data() + row * width + h * d, turned.data());
+        const std::span<const float> query(turned.data(), static_cast<std::size_t>(d));
+        if (!are_finite(DType::f32, std::as_bytes(query))) bad_position.add(position);
         store_operands(compute(), turned.data(), d,
                        attention_.query(h, block_row / block, block_row % block));
       }
     });
   });
+  if (bad_position.is_none()) return;
+  throw Error(ErrorCode::input,
+              fmt::format("layer {}: a query of token {} is not a finite number; check the "
+                          "checkpoint",
+                          layer, bad_position.get()));
 }
 
 void LayerForward::attend(const Pattern& pattern, KvExchange& exchange, PastStream* past) {

@@ -46,7 +46,8 @@ class LayerForward {
   // Keys (after RoPE) and values of layer `layer`, rounded to the cache's dtype, into `kv`. Throws
   // Error(input) when a value is not finite in that dtype.
   void project_kv(std::int64_t layer, KvBlocks& kv);
-  // Queries of the layer, after RoPE, into the attention's stacks.
+  // Queries of the layer, after RoPE, into the attention's stacks. Throws Error(input) when one is
+  // not finite.
   void project_q(std::int64_t layer);
   // Attention by `pattern` over the blocks that `exchange` brings and those that `past` reads
   // (nullptr when there is no past).

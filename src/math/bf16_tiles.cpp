@@ -43,7 +43,7 @@ TARGET_AVX512 inline __m512 exponential(__m512 x) {
 // most 2^-126 for all x below -126.
 TARGET_AVX512 inline __m512 power_of_two(__m512 x) {
   const __m512 magic = _mm512_set1_ps(12582912.0F);  // 1.5 2^23: sums have an integer's bits
-  x = _mm512_max_ps(x, _mm512_set1_ps(-126.0F));
+  x = _mm512_max_ps(_mm512_set1_ps(-126.0F), x);  // x when it is no number
   const __m512 shifted = _mm512_add_ps(x, magic);
   const __m512 r = _mm512_sub_ps(x, _mm512_sub_ps(shifted, magic));  // in [-1/2, 1/2]
   __m512 p = _mm512_set1_ps(0.0551716704F);  // minimax for the relative error

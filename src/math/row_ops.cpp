@@ -126,7 +126,8 @@ inline Vector FallingExponential(Vector x) {
   const auto constant = [](float value) { return hn::Set(kFloats, value); };
   const Vector magic = constant(12582912.0F);  // 1.5 2^23: a sum with it has an integer's bits
   const auto is_small = hn::Lt(x, constant(-87.0F));
-  x = hn::Max(x, constant(-87.0F));
+  // On x86 the second one when either is no number: what is no number stays so.
+  x = hn::Max(constant(-87.0F), x);
   const Vector shifted = hn::MulAdd(x, constant(1.44269504F), magic);
   const Vector n = hn::Sub(shifted, magic);
   Vector r = hn::NegMulAdd(n, constant(0.693359375F), x);

@@ -216,6 +216,22 @@ TEST_P(Bf16Attention, NativeAgreesWithEmulated) {
   }
 }
 
+TEST_P(Bf16Attention, WhatIsNoNumberStaysSo) {
+  const auto d = static_cast<std::size_t>(p.shape.head_dim);
+  const auto rows = static_cast<std::size_t>(p.shape.rows());
+  const std::size_t row = rows / 2;
+  query[row * d] = std::nanf("");
+  std::vector<std::vector<float>> results = {emulated()};
+  if (bf16_isa() != Bf16Isa::none) {
+    for (const Bf16Isa isa : {Bf16Isa::avx512, bf16_isa()}) results.push_back(native(isa));
+  }
+  for (const std::vector<float>& result : results) {
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      ASSERT_EQ(std::isnan(result[i]), i / d == row) << i;
+    }
+  }
+}
+
 TEST_P(Bf16Attention, EmulatedIsCloseToF32) {
   const std::vector<float> close = emulated();
   const std::int64_t d = p.shape.head_dim;

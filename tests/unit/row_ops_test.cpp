@@ -273,6 +273,21 @@ TEST(RowOps, MergeSoftmaxRowOfFarScores) {
   EXPECT_EQ(scores, std::vector<float>(20, 0.0F));
 }
 
+TEST(RowOps, MergeSoftmaxRowKeepsWhatIsNoNumber) {
+  for (std::int64_t count = 1; count < 40; ++count) {
+    for (std::int64_t at = 0; at < count; ++at) {
+      float maximum = -kInfinity;
+      float sum = 0;
+      std::vector<float> out(9, 0.0F);
+      Row scores(40, 1, 77);
+      scores[at] = std::numeric_limits<float>::quiet_NaN();
+      merge_softmax_row(scores.data(), count, 40, maximum, sum, out.data(), 9);
+      EXPECT_TRUE(std::isnan(sum)) << at << " of " << count;
+      EXPECT_TRUE(std::isnan(scores[at]));
+    }
+  }
+}
+
 // What lies beyond `count` has no influence, not even as NaN.
 TEST(RowOps, MergeSoftmaxRowIgnoresTheRest) {
   for (std::int64_t count = 1; count < 40; ++count) {
