@@ -14,6 +14,8 @@
 
 namespace powerprefill {
 
+inline constexpr std::int64_t kLargestBlock = 65536;  // tokens
+
 // What a user asks for: a pattern by name, and its parameters in blocks. A pattern ignores the
 // parameters that it does not have.
 struct PatternSpec {
@@ -56,6 +58,9 @@ std::vector<std::string> pattern_names();
 
 // Throws Error(usage) for an unknown name or a parameter out of range.
 std::shared_ptr<const Pattern> make_pattern(const PatternSpec& spec);
+
+// Throws Error(code) unless `block` is 1 to kLargestBlock tokens, as a run over a prompt takes it.
+void require_block(std::int64_t block, ErrorCode code);
 
 // The pattern of every layer of a model.
 struct Schedule {

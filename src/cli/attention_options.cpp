@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/json.hpp"
+#include "base/json_integer.hpp"
 #include "cli/token_file.hpp"
 #include "powerprefill/error.hpp"
 
@@ -23,16 +25,30 @@ struct OwnAttention {
   std::vector<std::int64_t> full_layers;
 };
 
-OwnAttention read_own_attention(const std::string& text, std::int64_t default_block) {
+std::int64_t own_number(const nlohmann::json& value, const char* key, std::int64_t lowest,
+                        std::int64_t highest) {
+  const std::optional<std::int64_t> number = integer_of(value);
+  if (number && *number >= lowest && *number <= highest) return *number;
+  throw Error(ErrorCode::input, fmt::format("key `{}` has {}, no whole number from {} to {}", key,
+                                            quoted(value), lowest, highest));
+}
+
+OwnAttention read_own_attention(const ModelSummary& model, std::int64_t default_block) {
+  const std::string& text = model.power_attention;
   try {
-    const auto json = nlohmann::json::parse(text);
-    const std::int64_t block = json.value("block", default_block);
-    if (block < 1) throw Error(ErrorCode::input, fmt::format("a block of {} tokens", block));
-    return {spec_from_json(text), block, json.value("full_layers", std::vector<std::int64_t>())};
+    const nlohmann::json json = parse_json(text);
+    OwnAttention own = {spec_from_json(text), default_block, {}};
+    if (json.contains("block")) own.block = own_number(json["block"], "block", 1, kLargestBlock);
+    const nlohmann::json full = json.value("full_layers", nlohmann::json::array());
+    if (!full.is_array()) throw Error(ErrorCode::input, "key `full_layers` is not a list");
+    for (const nlohmann::json& layer : full) {
+      own.full_layers.push_back(own_number(layer, "full_layers", 0, model.layers - 1));
+    }
+    return own;
   } catch (const std::exception& error) {
     throw Error(ErrorCode::input,
                 fmt::format("config.json: power_attention '{}' cannot be used: {}",
-                            text.substr(0, 200), error.what()));
+                            shortened(text, 200), error.what()));
   }
 }
 
@@ -105,7 +121,7 @@ AttentionArguments::Choice AttentionArguments::resolve(const ModelSummary& model
   PatternSpec base = default_spec("full");
   std::vector<std::int64_t> full = full_layers;
   if (pattern.name.empty() && !model.power_attention.empty()) {
-    OwnAttention own = read_own_attention(model.power_attention, choice.schedule.block);
+    OwnAttention own = read_own_attention(model, choice.schedule.block);
     base = own.spec;
     choice.schedule.block = own.block;
     if (full.empty()) full = own.full_layers;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "base/files.hpp"
+#include "base/json_integer.hpp"
 #include "cli/token_file.hpp"
 #include "powerprefill/error.hpp"
 
@@ -38,7 +40,8 @@ std::string check(const nlohmann::json& line) {
   if (line.contains("tokens")) {
     const auto& tokens = line["tokens"];
     const auto is_id = [](const nlohmann::json& id) {
-      return id.is_number_integer() && std::in_range<std::int32_t>(id.get<std::int64_t>());
+      const std::optional<std::int64_t> number = integer_of(id);
+      return number && std::in_range<std::int32_t>(*number);
     };
     if (!tokens.is_array() || !std::all_of(tokens.begin(), tokens.end(), is_id)) {
       throw std::invalid_argument("`tokens` is not a list of token ids");

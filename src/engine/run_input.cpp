@@ -22,10 +22,7 @@ void RunInput::check() const {
         ErrorCode::usage,
         fmt::format("unknown --partition '{}'; choose auto, contiguous or zigzag", partition));
   }
-  if (schedule.block < 1 || schedule.block > 65536) {
-    throw Error(ErrorCode::usage,
-                fmt::format("a block of {} tokens; choose 1 to 65536", schedule.block));
-  }
+  require_block(schedule.block, ErrorCode::usage);
   for (const PatternSpec& spec : schedule.layers) make_pattern(spec);
 }
 

@@ -1,5 +1,10 @@
-#include <nlohmann/json.hpp>
+#include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/json.hpp"
+#include "base/json_integer.hpp"
 #include "pattern/registry.hpp"
 
 namespace powerprefill {
@@ -9,10 +14,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::int64_t whole_number(const Json& value, const char* name) {
-  if (!value.is_number_integer()) {
-    throw Error(ErrorCode::cache, std::string(name) + " is no whole number");
+  const std::optional<std::int64_t> number = integer_of(value);
+  if (!number) {
+    throw Error(ErrorCode::cache,
+                fmt::format("{} is {}, no whole number below 2^63", name, shortened(value.dump())));
   }
-  return value.get<std::int64_t>();
+  return *number;
 }
 
 Json json_of(const PatternSpec& spec) {
