@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace powerprefill {
 
@@ -38,6 +39,14 @@ struct ModelOptions {
   bool allow_mixed_numerics = false;
 };
 
+// What the user should know about a checkpoint.
+struct ModelNote {
+  std::string text;
+  std::int64_t beyond = -1;  // it matters to contexts of more than so many tokens; -1: to any
+
+  bool operator==(const ModelNote&) const = default;
+};
+
 // Facts about a model that do not need its weights.
 struct ModelSummary {
   std::string family;
@@ -46,9 +55,10 @@ struct ModelSummary {
   std::int64_t max_positions = 0;
   // The checkpoint's own attention pattern (config.json's `power_attention`) as JSON, or empty.
   std::string power_attention;
+  std::vector<ModelNote> notes;
 };
 
-// Reads config.json only. Throws Error(input).
+// Reads config.json, and generation_config.json. Throws Error(input).
 ModelSummary describe_model(const std::filesystem::path& folder);
 
 // Throws Error(input) when there is no token, or naming the first whose id is not below

@@ -9,6 +9,7 @@
 #include "base/files.hpp"
 #include "base/zones.hpp"
 #include "cli/commands.hpp"
+#include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
 #include "cli/prompt.hpp"
 #include "cli/result_printer.hpp"
@@ -65,7 +66,11 @@ void run(const DecodeArguments& arguments, const Job& job) {
   Decoder decoder(session, arguments.cache, model, arguments.append);
   const double opened = seconds_now();
   const std::int64_t past = decoder.tokens();
-  if (has_input) decoder.extend(input, stop_requested);
+  if (has_input) {
+    show_notes_on_length(log, describe_model(arguments.model.folder),
+                         past + static_cast<std::int64_t>(input.size()));
+    decoder.extend(input, stop_requested);
+  }
   const double extended = seconds_now();
   const std::int64_t new_input = decoder.tokens() - past;
   Sampler sampler(arguments.sampling);

@@ -4,6 +4,7 @@
 
 #include "cli/attention_options.hpp"
 #include "cli/commands.hpp"
+#include "cli/model_notes.hpp"
 #include "powerprefill/plan.hpp"
 #include "report/prefill_report.hpp"
 
@@ -41,8 +42,12 @@ nlohmann::ordered_json to_json(const Plan& p) {
 
 void run(PlanArguments& arguments) {
   arguments.options.model = arguments.model;
-  const AttentionArguments::Choice choice =
-      arguments.attention.resolve(describe_model(arguments.model));
+  const ModelSummary summary = describe_model(arguments.model);
+  const AttentionArguments::Choice choice = arguments.attention.resolve(summary);
+  const Log log(true, false);
+  show_notes(log, summary);
+  if (!choice.remark.empty()) log.line("note: " + choice.remark);
+  show_notes_on_length(log, summary, arguments.options.tokens);
   arguments.options.schedule = choice.schedule;
   const nlohmann::ordered_json json = to_json(plan(arguments.options));
   if (arguments.json) {

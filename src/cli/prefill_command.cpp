@@ -9,6 +9,7 @@
 #include "cli/attention_options.hpp"
 #include "cli/batch_file.hpp"
 #include "cli/commands.hpp"
+#include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
 #include "cli/prompt.hpp"
 #include "cli/stop_signal.hpp"
@@ -51,7 +52,7 @@ struct PromptRun {
   const Log& log;
   const AttentionArguments::Choice& choice;
   ReportContext context;
-  std::int64_t max_positions;
+  const ModelSummary& summary;
 
   const mpi::Communicator& world() const { return session.mpi().world(); }
 };
@@ -78,10 +79,7 @@ void announce(const PromptRun& job, const PrefillOptions& options) {
   job.log.line(fmt::format("{} tokens over {} rank{} x {} thread{}, attention {}, cache {}",
                            options.tokens.size(), ranks, ranks == 1 ? "" : "s", threads,
                            threads == 1 ? "" : "s", job.choice.description, options.out.string()));
-  if (static_cast<std::int64_t>(options.tokens.size()) > job.max_positions) {
-    job.log.line(
-        fmt::format("note: the prompt is longer than the model's {} positions", job.max_positions));
-  }
+  show_notes_on_length(job.log, job.summary, static_cast<std::int64_t>(options.tokens.size()));
 }
 
 void run_one(const PromptRun& job, PrefillOptions options) {
@@ -174,8 +172,9 @@ void run(const PrefillArguments& arguments, const Job& job) {
                                 .log = log,
                                 .choice = choice,
                                 .context = {.attention = choice.description},
-                                .max_positions = summary.max_positions};
+                                .summary = summary};
   for (const std::string& text : job.launch.notes) log.line("note: " + text);
+  show_notes(log, summary);
   if (!choice.remark.empty()) log.line("note: " + choice.remark);
   if (arguments.batch.empty()) {
     run_one(prompt_run, std::move(options));

@@ -8,6 +8,7 @@
 #include "cli/attention_options.hpp"
 #include "cli/batch_file.hpp"
 #include "cli/commands.hpp"
+#include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
 #include "cli/prompt.hpp"
 #include "cli/stop_signal.hpp"
@@ -56,14 +57,17 @@ void run(const ScoreArguments& arguments, const Job& job) {
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
   AttentionArguments::Choice choice;
+  ModelSummary summary;
   FileHandle out;  // on rank 0
   world.agree([&] {
-    choice = arguments.attention.resolve(describe_model(arguments.model.folder));
+    summary = describe_model(arguments.model.folder);
+    choice = arguments.attention.resolve(summary);
     if (world.is_root() && !arguments.nll.empty()) {
       out = FileHandle::open(arguments.nll, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage);
     }
   });
   for (const std::string& text : job.launch.notes) log.line("note: " + text);
+  show_notes(log, summary);
   if (!choice.remark.empty()) log.line("note: " + choice.remark);
   LazyTokenizer tokenizer(arguments.model.folder);
   ScoreOptions options;
@@ -74,6 +78,7 @@ void run(const ScoreArguments& arguments, const Job& job) {
   std::int64_t written = 0;
   const auto score = [&](Scorer& model, const std::string& id, std::vector<std::int32_t> tokens) {
     options.tokens = std::move(tokens);
+    show_notes_on_length(log, summary, static_cast<std::int64_t>(options.tokens.size()));
     ProgressDisplay display(log.is_active(), ProgressDisplay::Saves::nothing);
     options.progress = [&](const Progress& progress) { display.show(progress); };
     const ScoreReport report = model.run(options);

@@ -209,6 +209,10 @@ Decoder::Decoder(Session& session, const std::filesystem::path& cache, const Mod
   const double start = seconds_now();
   load_weights(world, options, state_->model);
   state_->load_seconds = seconds_now() - start;
+  world.agree([&] {
+    const std::string& problem = state_->model.config.end_tokens_problem;
+    if (!problem.empty()) throw Error(ErrorCode::input, problem);
+  });
   if (append) state_->writer = CacheWriter::open(world, cache, 0);
   CacheReader reader = CacheReader::open_shared(world, cache);
   world.agree([&] { state_->open(std::move(reader), append, model.allow_mixed_numerics); });

@@ -106,7 +106,8 @@ void refuse_other_kinds_of_model(const JsonFields& config) {
       config.fail(key, fmt::format("is {}: mixtures of experts are not supported", quoted(*value)));
     }
   }
-  for (const char* key : {"quantization_config", "compression_config"}) {
+  // The last is MLX's.
+  for (const char* key : {"quantization_config", "compression_config", "quantization"}) {
     if (config.find(key) != nullptr) {
       config.fail(key,
                   "says the weights are quantized, which is not supported; use the checkpoint "
@@ -141,6 +142,18 @@ void refuse_sliding_window(const JsonFields& config, const Family& family) {
       config.fail("layer_types",
                   fmt::format("has {}; only \"full_attention\" is supported", quoted(type)));
     }
+  }
+}
+
+// With either key transformers, or the model's own code, lets tokens attend to later ones.
+void refuse_both_directions(const JsonFields& config) {
+  if (!config.boolean("is_causal").value_or(true)) {
+    config.fail("is_causal", "is false: attention to later tokens is not supported");
+  }
+  const json* both = config.find("use_bidirectional_attention");
+  if (both != nullptr && *both != false) {
+    config.fail("use_bidirectional_attention",
+                fmt::format("is {}: attention to later tokens is not supported", quoted(*both)));
   }
 }
 
@@ -193,7 +206,7 @@ void read_shape(const JsonFields& fields, const Family& family, ModelConfig& con
   }
 }
 
-std::optional<std::vector<std::int32_t>> read_end_tokens(const JsonFields& fields) {
+std::optional<std::vector<std::int32_t>> end_tokens_in(const JsonFields& fields) {
   const std::string key = "eos_token_id";
   const json* value = fields.find(key);
   if (value == nullptr) return std::nullopt;
@@ -209,6 +222,46 @@ std::optional<std::vector<std::int32_t>> read_end_tokens(const JsonFields& field
   return tokens;
 }
 
+// Qwen's attention in chunks equals the usual one as far as the first chunk goes. transformers does
+// not have it either.
+void note_dual_chunks(const JsonFields& config, std::vector<ModelNote>& notes) {
+  constexpr std::int64_t usual_chunk = 8192;
+  constexpr std::int64_t usual_local = 1024;
+  const std::string key = "dual_chunk_attention_config";
+  const std::optional<JsonFields> fields = config.fields(key);
+  if (!fields) return;
+  const std::int64_t chunk =
+      fields->integer("chunk_size", 1, kMostPositions).value_or(usual_chunk) -
+      fields->integer("local_size", 0, kMostPositions).value_or(usual_local);
+  const std::int64_t trained =
+      fields->integer("original_max_position_embeddings", 0, kMostPositions).value_or(0);
+  const std::int64_t limit =
+      std::max<std::int64_t>(0, trained > 0 ? std::min(chunk, trained) : chunk);
+  notes.push_back(
+      {fmt::format("the checkpoint's `{}` is not used: as in transformers, attention is "
+                   "the usual one, also beyond its {} tokens",
+                   key, limit),
+       limit});
+}
+
+void read_end_tokens(const std::filesystem::path& folder, const JsonFields& fields,
+                     ModelConfig& config) {
+  std::optional<std::vector<std::int32_t>> end_tokens;
+  const std::filesystem::path generation = folder / "generation_config.json";
+  if (std::error_code ignored; std::filesystem::exists(generation, ignored)) {
+    try {
+      const json settings = read_json_object(generation);
+      end_tokens = end_tokens_in(JsonFields(settings, generation.string()));
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::input) throw;
+      config.end_tokens_problem = error.what();
+      config.notes.push_back({fmt::format("decode will refuse this: {}", error.what())});
+    }
+  }
+  if (!end_tokens) end_tokens = end_tokens_in(fields);
+  if (end_tokens) config.end_tokens = *end_tokens;
+}
+
 }  // namespace
 
 ModelConfig load_config(const std::filesystem::path& folder) {
@@ -218,6 +271,7 @@ ModelConfig load_config(const std::filesystem::path& folder) {
   const Family& family = family_of(fields);
   refuse_other_kinds_of_model(fields);
   refuse_sliding_window(fields, family);
+  refuse_both_directions(fields);
   refuse_other_layers(fields, family);
 
   ModelConfig config;
@@ -231,19 +285,16 @@ ModelConfig load_config(const std::filesystem::path& folder) {
   }
   config.norm_epsilon = static_cast<float>(epsilon);
   config.tied_embeddings = fields.boolean("tie_word_embeddings").value_or(false);
-  config.rope = read_rope(fields, config.max_positions);
+  config.notes.push_back(
+      {fmt::format("the prompt is longer than the model's {} positions", config.max_positions),
+       config.max_positions});
+  note_dual_chunks(fields, config.notes);
+  config.rope = read_rope(fields, config.max_positions, config.notes);
   if (fields.fields("power_attention")) {
     config.power_attention = fields.find("power_attention")->dump();
   }
 
-  std::optional<std::vector<std::int32_t>> end_tokens;
-  const std::filesystem::path generation = folder / "generation_config.json";
-  if (std::error_code ignored; std::filesystem::exists(generation, ignored)) {
-    const json settings = read_json_object(generation);
-    end_tokens = read_end_tokens(JsonFields(settings, generation.string()));
-  }
-  if (!end_tokens) end_tokens = read_end_tokens(fields);
-  if (end_tokens) config.end_tokens = *end_tokens;
+  read_end_tokens(folder, fields, config);
   return config;
 }
 

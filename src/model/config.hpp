@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "powerprefill/model.hpp"
+
 namespace powerprefill {
 
 // Rotary position embedding as the checkpoint describes it (`rope_parameters`, or the older
@@ -42,13 +44,17 @@ struct ModelConfig {
   bool tied_embeddings = false;  // the output head is the embedding
   RopeParameters rope;
   std::vector<std::int32_t>
-      end_tokens;               // from generation_config.json, else config.json; may be empty
+      end_tokens;  // from generation_config.json, else config.json; may be empty
+  // Why generation_config.json, which only decoding needs, cannot be used; else empty.
+  std::string end_tokens_problem;
   std::string power_attention;  // config.json's `power_attention` object as JSON, or empty
+  std::vector<ModelNote> notes;
 };
 
-// Reads FOLDER/config.json (and generation_config.json for the end tokens). Throws Error(input)
-// that names the file and the key: when it is missing or no JSON, when a needed key is missing or
-// out of range, and by name for everything that powerprefill does not support.
+// Reads FOLDER/config.json (and generation_config.json for the end tokens). What the program does
+// not do as the file says, but may go on with, is in the notes. Throws Error(input) that names the
+// file and the key: when it is missing or no JSON, when a needed key is missing or out of range,
+// and by name for everything that powerprefill does not support.
 ModelConfig load_config(const std::filesystem::path& folder);
 
 // A hash over everything in the config that changes what the model computes, in hexadecimal. Key

@@ -2,7 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string_view>
+
+#include "base/json.hpp"
 
 namespace powerprefill {
 
@@ -72,9 +79,46 @@ void read_llama3(const JsonFields& fields, RopeParameters& rope) {
   }
 }
 
+// Without a type transformers takes no other key into account, which no one who wrote a factor can
+// have meant.
+void refuse_missing_type(const JsonFields& fields) {
+  const std::optional<double> factor = fields.number("factor");
+  if (!factor || *factor == 1.0) return;
+  fields.fail("factor",
+              fmt::format("is {}, but there is no `rope_type`; add one: linear, llama3 or yarn, or "
+                          "default, under which the factor has no effect",
+                          *factor));
+}
+
+// What a type does not use is said: other programs may.
+void note_unused(const JsonFields& fields, const std::string& type, std::vector<ModelNote>& notes) {
+  static const std::set<std::string> common = {"rope_type",
+                                               "type",
+                                               "rope_theta",
+                                               "partial_rotary_factor",
+                                               "original_max_position_embeddings",
+                                               "finetuned"};
+  static const std::map<std::string, std::set<std::string>> own = {
+      {"default", {}},
+      {"linear", {"factor"}},
+      {"llama3", {"factor", "low_freq_factor", "high_freq_factor"}},
+      {"yarn",
+       {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+        "truncate"}}};
+  for (const auto& [key, value] : fields.object().items()) {
+    const bool neutral = value.is_null() || (key.ends_with("factor") && value == 1.0);
+    if (neutral || common.contains(key) || own.at(type).contains(key)) continue;
+    notes.push_back(
+        {fmt::format("{}: key `{}` is {}, which the rope type {} does not use; as in "
+                     "transformers, it has no effect",
+                     fields.where(), shortened(key), quoted(value), type)});
+  }
+}
+
 }  // namespace
 
-RopeParameters read_rope(const JsonFields& config, std::int64_t max_positions) {
+RopeParameters read_rope(const JsonFields& config, std::int64_t max_positions,
+                         std::vector<ModelNote>& notes) {
   RopeParameters rope;
   refuse_partial_rotation(config);
   const std::optional<JsonFields> object = rope_object(config);
@@ -86,20 +130,25 @@ RopeParameters read_rope(const JsonFields& config, std::int64_t max_positions) {
       }
     }
     refuse_partial_rotation(fields);
-    rope.type = fields.text("rope_type").value_or(fields.text("type").value_or("default"));
+    const std::optional<std::string> old_name = fields.text("type");
+    const std::optional<std::string> type = fields.text("rope_type");
+    if (!type && !old_name) refuse_missing_type(fields);
+    rope.type = type.value_or(old_name.value_or("default"));
   }
   rope.theta = fields.number("rope_theta")
                    .value_or(config.number("rope_theta").value_or(RopeParameters{}.theta));
   if (!(rope.theta > 1.0)) fields.fail("rope_theta", fmt::format("is {}, not above 1", rope.theta));
+  const std::array<std::string_view, 4> types = {"default", "linear", "llama3", "yarn"};
+  if (std::ranges::find(types, rope.type) == types.end()) {
+    fields.fail("rope_type", fmt::format("`{}` is not supported; supported are default, linear, "
+                                         "llama3 and yarn",
+                                         shortened(rope.type)));
+  }
+  if (object) note_unused(fields, rope.type, notes);
   if (rope.type == "default") return rope;
   if (rope.type == "linear") {
     rope.factor = fields.need("factor", positive(fields, "factor"));
     return rope;
-  }
-  if (rope.type != "llama3" && rope.type != "yarn") {
-    fields.fail("rope_type", fmt::format("`{}` is not supported; supported are default, linear, "
-                                         "llama3 and yarn",
-                                         rope.type));
   }
   // A length beside the object goes before the one in it, as in transformers.
   const std::string key = "original_max_position_embeddings";

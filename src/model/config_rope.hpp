@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "model/config.hpp"
 #include "model/json_fields.hpp"
@@ -10,7 +11,8 @@ namespace powerprefill {
 
 // Reads `rope_theta` + `rope_scaling` or `rope_parameters`. `max_positions` stands in for an absent
 // `original_max_position_embeddings`. Throws Error(input) for types and keys that are not
-// supported.
-RopeParameters read_rope(const JsonFields& config, std::int64_t max_positions);
+// supported, and adds to `notes` what is not used.
+RopeParameters read_rope(const JsonFields& config, std::int64_t max_positions,
+                         std::vector<ModelNote>& notes);
 
 }  // namespace powerprefill

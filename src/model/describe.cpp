@@ -12,7 +12,8 @@ ModelSummary describe_model(const std::filesystem::path& folder) {
           .vocabulary = config.vocabulary,
           .layers = config.layers,
           .max_positions = config.max_positions,
-          .power_attention = config.power_attention};
+          .power_attention = config.power_attention,
+          .notes = config.notes};
 }
 
 void require_tokens(std::int64_t vocabulary, std::span<const std::int32_t> tokens) {

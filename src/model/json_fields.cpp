@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -34,8 +35,8 @@ bool is_not_finite(std::string_view token) {
   if (token == "NaN" || token == "Infinity" || token == "-Infinity") return true;
   double value = 0;
   const auto [end, error] = std::from_chars(token.data(), token.data() + token.size(), value);
-  return end == token.data() + token.size() && error == std::errc::result_out_of_range &&
-         token.find("e-") == std::string_view::npos && token.find("E-") == std::string_view::npos;
+  return error == std::errc::result_out_of_range && end == token.data() + token.size() &&
+         std::isinf(std::strtod(std::string(token).c_str(), nullptr));  // not one that is too small
 }
 
 // Python writes NaN, Infinity and -Infinity, which JSON does not have. As strings they are refused

@@ -24,6 +24,7 @@ class JsonFields {
       : object_(&object), where_(std::move(where)) {}
 
   const std::string& where() const noexcept { return where_; }
+  const nlohmann::json& object() const noexcept { return *object_; }
   // The key is there, be its value null or not.
   bool mentions(const std::string& key) const;
   // The value, or nullptr when the key is absent or null.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -75,6 +76,14 @@ std::string refusal(const std::string& text, const std::string& generation = "")
   return "accepted";
 }
 
+std::string text_of(const std::vector<ModelNote>& notes) {
+  std::string text;
+  for (const ModelNote& note : notes) {
+    text += std::to_string(note.beyond) + ": " + note.text + "\n";
+  }
+  return text;
+}
+
 TEST(Config, ReadsTheShape) {
   const ModelConfig c = load(with(llama(), {{"rms_norm_eps", 1e-5}, {"rope_theta", 500000.0}}));
   EXPECT_EQ(c.family, "llama");
@@ -137,6 +146,7 @@ TEST(Config, AcceptsInactiveFeatures) {
   load(with(qwen3(), {{"layer_types", {"full_attention", "full_attention", "full_attention"}}}));
   load(with(llama(), {{"attention_bias", false}, {"mlp_bias", false}, {"hidden_act", "silu"}}));
   load(with(llama(), {{"partial_rotary_factor", 1.0}, {"quantization_config", nullptr}}));
+  load(with(llama(), {{"is_causal", true}, {"use_bidirectional_attention", false}}));
   load(with(mistral(), {{"attention_bias", true}}));  // transformers does not read it there
 }
 
@@ -163,6 +173,14 @@ TEST(Config, RefusesByName) {
       {with(llama(), {{"vision_config", {{"depth", 2}}}}), {"vision_config", "multimodal"}},
       {with(llama(), {{"text_config", json::object()}}), {"text_config", "multimodal"}},
       {with(llama(), {{"quantization_config", {{"bits", 4}}}}), {"quantization_config"}},
+      {with(llama(), {{"quantization", {{"group_size", 64}, {"bits", 4}}}}), {"`quantization`"}},
+      {with(llama(), {{"is_causal", false}}), {"is_causal", "later tokens"}},
+      {with(llama(), {{"use_bidirectional_attention", true}}), {"use_bidirectional_attention"}},
+      {with(llama(), {{"rope_scaling", {{"factor", 2.0}}}}),
+       {"rope_scaling", "factor", "rope_type"}},
+      {with(llama(), {{"rope_parameters", {{"factor", 2.0}, {"rope_theta", 1e6}}}}),
+       {"rope_parameters", "factor", "rope_type"}},
+      {with(llama(), {{"dual_chunk_attention_config", 3}}), {"dual_chunk_attention_config"}},
       {with(mistral(), {{"sliding_window", 4096}}), {"sliding_window", "4096"}},
       {with(mistral(), {{"sliding_window", "-"}}), {"sliding_window", "default"}},
       {with(qwen2(), {{"use_sliding_window", true}, {"sliding_window", 1024}}),
@@ -238,8 +256,6 @@ TEST(Config, FilesThatAreNoConfig) {
   EXPECT_NE(refusal("{\"model_type\": ").find("config.json is not valid JSON"), std::string::npos);
   EXPECT_NE(refusal("[1]").find("array"), std::string::npos);
   EXPECT_NE(refusal("").find("config.json"), std::string::npos);
-  EXPECT_NE(refusal(llama().dump(), "{").find("generation_config.json is not valid JSON"),
-            std::string::npos);
   const test::ScratchFolder empty;
   try {
     load_config(empty);
@@ -258,8 +274,78 @@ TEST(Config, EndTokens) {
             (std::vector<std::int32_t>{7, 9}));
   EXPECT_EQ(load(config, R"({"temperature": 1})").end_tokens, std::vector<std::int32_t>{2});
   EXPECT_EQ(load(config, R"({"eos_token_id": null})").end_tokens, std::vector<std::int32_t>{2});
-  EXPECT_NE(refusal(config.dump(), R"({"eos_token_id": 4294967296})").find("generation_config"),
-            std::string::npos);
+}
+
+// Only decoding needs it.
+TEST(Config, ABrokenGenerationConfigIsNoted) {
+  const json config = with(llama(), {{"eos_token_id", 2}});
+  EXPECT_EQ(load(config, R"({"eos_token_id": 7})").end_tokens_problem, "");
+  const std::vector<std::pair<std::string, std::string>> broken = {
+      {"{", "generation_config.json is not valid JSON"},
+      {"[]", "array"},
+      {R"({"eos_token_id": 4294967296})", "4294967296"},
+      {R"({"eos_token_id": 18446744073709551615})", "18446744073709551615"},
+      {R"({"eos_token_id": NaN})", "eos_token_id"},
+  };
+  for (const auto& [text, named] : broken) {
+    const ModelConfig c = load(config, text);
+    EXPECT_NE(c.end_tokens_problem.find("generation_config"), std::string::npos);
+    EXPECT_NE(c.end_tokens_problem.find(named), std::string::npos) << c.end_tokens_problem;
+    EXPECT_NE(text_of(c.notes).find(c.end_tokens_problem), std::string::npos);
+  }
+}
+
+TEST(Config, NotesOnWhatHasNoEffect) {
+  EXPECT_EQ(text_of(load(llama()).notes),
+            "4096: the prompt is longer than the model's 4096 positions\n");
+  struct Case {
+    json change;
+    std::string noted;  // what is said besides
+  };
+  const json yarn = {{"type", "yarn"}, {"factor", 4.0}};
+  const json chunks = {{"chunk_size", 1024}, {"local_size", 256}};
+  const std::vector<Case> cases = {
+      {{{"rope_scaling", with(yarn, {{"finetuned", true}, {"attn_factor", 1.0}})}}, ""},
+      {{{"rope_scaling", with(yarn, {{"attn_factor", nullptr}})}}, ""},
+      {{{"rope_scaling", with(yarn, {{"attn_factor", 0.5}})}},
+       "rope_scaling: key `attn_factor` is 0.5"},
+      {{{"rope_parameters", {{"rope_type", "default"}, {"factor", 2.0}}}}, "key `factor` is 2.0"},
+      {{{"rope_parameters", {{"rope_type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}}}},
+       "key `beta_fast` is 32, which the rope type linear does not use"},
+      {{{"rope_parameters", {{"mrope_section", {1, 2, 3}}}}}, "key `mrope_section` is [1,2,3]"},
+      {{{"dual_chunk_attention_config", chunks}}, "768: the checkpoint's `dual_chunk_attention"},
+      {{{"dual_chunk_attention_config", with(chunks, {{"original_max_position_embeddings", 512}})}},
+       "512: the checkpoint's `dual_chunk_attention"},
+  };
+  for (const Case& c : cases) {
+    const std::string notes = text_of(load(with(llama(), c.change)).notes);
+    EXPECT_NE(notes.find(c.noted), std::string::npos) << notes;
+    EXPECT_EQ(std::ranges::count(notes, '\n'), c.noted.empty() ? 1 : 2) << notes;
+  }
+}
+
+// What Python's json writes, and transformers reads.
+TEST(Config, NumbersThatAreNotFinite) {
+  const auto text = [](const std::string& config, const std::string& key,
+                       const std::string& value) {
+    return config.substr(0, config.size() - 1) + ", \"" + key + "\": " + value + "}";
+  };
+  const std::string other = with(llama(), {{"architectures", {"GemmaForCausalLM"}}}).dump();
+  for (const std::string value : {"NaN", "Infinity", "-Infinity", "1e999", "-1e999"}) {
+    EXPECT_NE(refusal(text(other, "attention_scale", value)).find("GemmaForCausalLM"),
+              std::string::npos);
+    EXPECT_EQ(refusal(text(llama().dump(), "attention_scale", value)), "accepted");
+    for (const std::string key : {"rms_norm_eps", "rope_theta", "vocab_size", "hidden_size",
+                                  "tie_word_embeddings", "eos_token_id", "head_dim"}) {
+      const std::string message = refusal(text(llama().dump(), key, value));
+      EXPECT_NE(message.find("key `" + key + "`"), std::string::npos) << message;
+      EXPECT_NE(message.find(value), std::string::npos) << message;
+    }
+  }
+  EXPECT_EQ(refusal(text(llama().dump(), "comment", R"("NaN, \"Infinity\", 1e999")")), "accepted");
+  EXPECT_EQ(refusal(text(llama().dump(), "rms_norm_eps", "1e-999")), "accepted");
+  EXPECT_NE(refusal(text(llama().dump(), "x", "NaNs")).find("not valid JSON"), std::string::npos);
+  EXPECT_NE(refusal(text(llama().dump(), "x", "+Infinity")).find("not valid"), std::string::npos);
 }
 
 TEST(Config, PowerAttentionIsKeptAsJson) {
