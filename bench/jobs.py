@@ -94,7 +94,7 @@ class Bench:
         report = self.folder / "report.json"
         command = [*launcher(ranks, self.a.mpirun), str(self.build / "powerprefill"), *map(str, words),
                    "--report", str(report), "--quiet", "--model", str(self.model)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         return json.loads(report.read_text())
 
     def prefill(self, length, attention, compute, ranks, threads, out="kv.h5", options=()):
@@ -209,7 +209,7 @@ def overlap(bench):
                     limit = ("ip link set lo up; sysctl -qw net.ipv4.tcp_congestion_control=reno; tc qdisc replace "
                              f'dev lo root tbf rate {a.link} burst 256kb latency 100ms; exec "$@"')
                     command = ["unshare", "--net", "sh", "-c", limit, "sh", *command]
-                subprocess.run(command, check=True)
+                subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 def add_common_options(parser):

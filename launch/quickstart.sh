@@ -3,6 +3,10 @@
 # pass key in it into a cache file, 2 ranks answer a question from that file. Then the same under a
 # sliding window of the same cost. Usage: launch/quickstart.sh [FOLDER FOR THE RESULT]
 set -eu
+case ${1:-/} in
+  /*) ;;
+  *) set -- "$PWD/$1" ;;
+esac
 cd "$(dirname "$0")/.."
 out=${1:-build/quickstart}
 
@@ -11,7 +15,8 @@ cmake --preset release >/dev/null
 cmake --build --preset release --target powerprefill_cli
 mkdir -p "$out"
 
-# More ranks than cores are fine for a try; root needs a flag of its own.
+# More ranks than cores are fine for a try; root needs a flag of its own. mpirun would read the lines that
+# follow in the terminal or script that called this.
 run="mpirun --oversubscribe"
 [ "$(id -u)" != 0 ] || run="$run --allow-run-as-root"
 question=" What is the pass key? The pass key is"
@@ -21,11 +26,11 @@ read_text() ( # CACHE [OPTIONS]
   shift
   set -x
   $run -np 4 build/powerprefill prefill --model data/model --prompt-file data/prompt.txt --out "$cache" --force "$@"
-)
+) </dev/null
 answer() ( # CACHE
   set -x
   $run -np 2 build/powerprefill decode "$1" --model data/model --prompt "$question" --max-new-tokens 7
-)
+) </dev/null
 
 read_text "$out/power.h5"
 build/powerprefill inspect "$out/power.h5"

@@ -102,7 +102,8 @@ def ours(options, ids, folder):
     prompt, cache = folder / "tokens.txt", folder / "kv.h5"
     prompt.write_text(" ".join(map(str, ids)))
     subprocess.run([*program(options), "prefill", "--model", options.model, "--tokens", prompt, "--out",
-                    cache, "--force", "--save-hidden", "--compute", "f32", "--quiet", *threads(options)], check=True)
+                    cache, "--force", "--save-hidden", "--compute", "f32", "--quiet", *threads(options)],
+                   check=True, stdin=subprocess.DEVNULL)
     with h5py.File(cache) as file:
         _, tokens, slot, _ = newest_record(file)
         return file["hidden_all"][:tokens], file["logits"][slot]

@@ -74,7 +74,7 @@ def scores_of(options, model, prompts):
         batch.write_text("".join(json.dumps({"tokens": prompt.ids}) + "\n" for prompt in prompts))
         subprocess.run([*program(options), "score", "--model", model, "--batch", batch, "--nll", scores,
                         "--compute", options.compute, "--quiet", *threads(options)],
-                       check=True, stdout=subprocess.DEVNULL)
+                       check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         with open(scores, encoding="ascii") as lines:
             return [json.loads(line) for line in lines]
 

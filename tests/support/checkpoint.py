@@ -236,7 +236,8 @@ def end_ranks(job, patience):
 
 
 def launcher(ranks, mpirun=MPIRUN):
-    """The words before a program that runs on so many ranks; none for None or 0."""
+    """The words before a program that runs on so many ranks; none for None or 0. mpirun reads all of its
+    standard input, which is better not the caller's."""
     return [*shlex.split(mpirun), "-np", str(ranks)] if ranks else []
 
 

@@ -34,17 +34,20 @@ class Programs(unittest.TestCase):
         self.assertGreater(told, 5)
 
     def test_benches(self):
-        """On a model that takes no time, from another folder, on more ranks than cores. (`prefill` times the
-        matrix products for longer than a test has.)"""
-        with tempfile.TemporaryDirectory() as folder:
+        """On a model that takes no time: from another folder, on more ranks than cores, without reading the
+        lines of a script. (`prefill` times matrix products for longer than a test has.)"""
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as lines:
+            lines.write(b"of the script that called it\n")
+            lines.seek(0)
             words = ["--shape", "tiny", "--lengths", "600", "--layout", f"{os.cpu_count() + 1}x1", "--runs", "1",
                      "--folder", "jobs", "--build", BUILD]
             for bench in ("scaling", "restore", "decode", "overlap"):
                 with self.subTest(bench):
                     result = subprocess.run([sys.executable, ROOT / "bench/jobs.py", bench, *words], cwd=folder,
-                                            capture_output=True, text=True, timeout=300)
+                                            stdin=lines, capture_output=True, text=True, timeout=300)
                     self.assertEqual(result.returncode, 0, result.stderr)
                     self.assertIn(f"\n{bench},", "\n" + result.stdout)
+                    self.assertEqual(lines.seek(0, os.SEEK_CUR), 0, "mpirun has read what was not for it")
             check = run(sys.executable, ROOT / "tests/system/cache_h5py_check.py", pathlib.Path(folder, "jobs/kv.h5"))
             self.assertEqual(check.returncode, 0, check.stderr)
 
