@@ -74,7 +74,7 @@ fi
 command -v debootstrap >/dev/null || no_room "there is no debootstrap (apt-get install debootstrap)"
 apart sh -c 'mount -t proc proc /proc && mount -t tmpfs tmpfs /mnt' 2>/dev/null ||
   no_room "mounts are forbidden here"
-mirror=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+mirror=$(apt-get indextargets --no-release-info --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
   sed -n 's/^bookworm //p' | head -n 1)
 [[ -n $mirror ]] || no_room "this machine's apt has no mirror of Debian 12 (bookworm)"
 [[ $mirror != https:* ]] || packages=$packages${packages:+,}ca-certificates
