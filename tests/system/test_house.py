@@ -8,8 +8,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = sorted(p for folder in ("src", "include") for p in (ROOT / folder).rglob("*")
                  if p.suffix in (".hpp", ".cpp"))
 
-FILES = sorted(p for room in ROOT.iterdir() if room.is_dir() and (room.name == ".ci" or not room.name.startswith((".", "build")))
-               for p in room.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+ROOMS = [ROOT / name for name in (".ci", "bench", "data", "include", "launch", "src", "tests")]
+FILES = sorted(p for room in ROOMS for p in room.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
 
 # What each room may include; itself and the public headers always.
 MAY_KNOW = {
