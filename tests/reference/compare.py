@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the powerprefill binary with what transformers computed for one case.
 
-    compare.py --binary PATH --case NAME [--mpirun "mpirun --oversubscribe -np 3"]
+    compare.py --binary PATH --case NAME [--mpirun "mpirun -np 3"]
         [--steps --steps-program PROGRAM] [--self-check] [--only MASK.LENGTH ...]
 
 For every recorded mask and prompt length: prefill; keys and values of every layer, hidden states
