@@ -219,11 +219,14 @@ void require_finite(const Source& source, std::span<const std::byte> bytes, std:
   while (are_finite(dtype, bytes.subspan(at * width, width))) ++at;
   const std::int64_t element = begin + static_cast<std::int64_t>(at);
   const std::int64_t columns = source.shape.back();
-  throw Error(ErrorCode::input,
-              fmt::format("tensor {} in {} has a value that is not a finite number (row {}, column "
-                          "{}); the file is damaged, fetch it again",
-                          source.name, source.tensor.file->path().string(),
-                          source.shape.size() > 1 ? element / columns : 0, element % columns));
+  const std::int64_t layer = layer_of(source.name);
+  throw Error(
+      ErrorCode::input,
+      fmt::format("{}tensor {} in {} has a value that is not a finite number (row {}, column {}), "
+                  "and every token would meet it; the file is damaged, fetch it again",
+                  layer >= 0 ? fmt::format("layer {}: ", layer) : "", source.name,
+                  source.tensor.file->path().string(),
+                  source.shape.size() > 1 ? element / columns : 0, element % columns));
 }
 
 // Writes the values of a piece to `memory`, unless they are packed later, and returns the hash of
