@@ -97,7 +97,7 @@ void run(const ScoreArguments& arguments, const Job& job) {
   const ModelOptions model_options = arguments.model.resolve(job);
   if (arguments.batch.empty()) {
     std::vector<std::int32_t> tokens = arguments.prompt.resolve(world, tokenizer, false);
-    world.agree([&] { require_tokens(describe_model(arguments.model.folder).vocabulary, tokens); });
+    world.agree([&] { require_tokens(summary.vocabulary, tokens); });
     Scorer model(session, model_options);
     score(model, "", std::move(tokens));
     return;
