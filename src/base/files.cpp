@@ -17,22 +17,6 @@ namespace {
 // One system call moves at most this much; Linux itself stops at 2 GiB - 4 KiB.
 constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;
 
-std::string hint_for(int error) {
-  switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-      return "; free space on that file system and run the command again";
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return "; choose a path that this user may write, or change the permissions";
-    case ENOENT:
-      return "; check the path";
-    default:
-      return "";
-  }
-}
-
 // What a disk or server says that fails, whatever the file means to the caller.
 ErrorCode code_for(int error, ErrorCode otherwise) {
   return error == EIO || error == ESTALE ? ErrorCode::storage : otherwise;
@@ -42,6 +26,24 @@ ErrorCode code_for(int error, ErrorCode otherwise) {
 
 std::string reason_of_errno(int error) {
   return std::generic_category().message(error);
+}
+
+std::string hint_of_errno(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return "; free space on that file system and run the command again";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "; choose a path that this user may write, or change the permissions";
+    case EFBIG:
+      return "; raise the limit of file sizes (ulimit -f), or choose another file system";
+    case ENOENT:
+      return "; check the path";
+    default:
+      return "";
+  }
 }
 
 FileHandle::FileHandle(FileHandle&& other) noexcept
@@ -66,7 +68,7 @@ FileHandle FileHandle::open(const std::filesystem::path& path, int flags, ErrorC
   if (fd < 0) {
     const int error = errno;
     throw Error(code_for(error, code), fmt::format("cannot open {}: {}{}", path.string(),
-                                                   reason_of_errno(error), hint_for(error)));
+                                                   reason_of_errno(error), hint_of_errno(error)));
   }
   return adopt(fd, path);
 }
@@ -134,7 +136,7 @@ void FileHandle::write_at(std::span<const std::byte> data, std::int64_t offset) 
       const int error = count == 0 ? ENOSPC : errno;
       throw Error(ErrorCode::storage,
                   fmt::format("cannot write {} bytes at offset {} of {}: {}{}", data.size(), offset,
-                              path_.string(), reason_of_errno(error), hint_for(error)));
+                              path_.string(), reason_of_errno(error), hint_of_errno(error)));
     }
     data = data.subspan(static_cast<std::size_t>(count));
     offset += count;
@@ -150,7 +152,7 @@ void FileHandle::sync() const {
   if (::fsync(fd_) != 0) {
     const int error = errno;
     throw Error(ErrorCode::storage, fmt::format("cannot sync {}: {}{}", path_.string(),
-                                                reason_of_errno(error), hint_for(error)));
+                                                reason_of_errno(error), hint_of_errno(error)));
   }
 }
 
@@ -160,11 +162,6 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 
 void sync_folder(const std::filesystem::path& folder) {
   FileHandle::open(folder, O_RDONLY | O_DIRECTORY, ErrorCode::storage).sync();
-}
-
-void write_text_file(const std::filesystem::path& path, const std::string& text) {
-  FileHandle::open(path, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage)
-      .write_at(std::as_bytes(std::span(text)), 0);
 }
 
 void refuse_git_lfs_pointer(const std::filesystem::path& path, std::string_view begin,

@@ -22,9 +22,10 @@ class FileHandle {
   FileHandle& operator=(const FileHandle&) = delete;
   ~FileHandle();
 
-  // open(2) with O_CLOEXEC. Throws Error(code) naming `path` and the reason.
+  // open(2) with O_CLOEXEC; the umask applies to `mode`. Throws Error(code) naming `path` and the
+  // reason.
   static FileHandle open(const std::filesystem::path& path, int flags, ErrorCode code,
-                         unsigned mode = 0644);
+                         unsigned mode = 0666);
   // Takes over an open descriptor.
   static FileHandle adopt(int fd, std::filesystem::path path);
 
@@ -80,10 +81,9 @@ void refuse_git_lfs_pointer(const std::filesystem::path& path, std::string_view 
 std::string read_text_file(const std::filesystem::path& path, ErrorCode code,
                            std::int64_t limit = std::int64_t{1} << 30);
 
-// Replaces the file's content; Error(storage).
-void write_text_file(const std::filesystem::path& path, const std::string& text);
-
 // "No such file or directory" and the like.
 std::string reason_of_errno(int error);
+// "; check the path" and the like: what to do about it, as the end of a message. May be empty.
+std::string hint_of_errno(int error);
 
 }  // namespace powerprefill

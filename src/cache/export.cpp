@@ -1,14 +1,9 @@
 #include "cache/export.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "base/checked.hpp"
@@ -17,8 +12,6 @@
 namespace powerprefill {
 
 namespace {
-
-namespace fs = std::filesystem;
 
 const char* safetensors_name(DType dtype) {
   switch (dtype) {
@@ -86,69 +79,27 @@ class Contents {
   std::int64_t end_ = 0;
 };
 
-// A file under construction: removed unless it gets its name.
-class NewFile {
- public:
-  explicit NewFile(const fs::path& path)
-      : path_(path),
-        temporary_(folder_of(path) /
-                   fmt::format(".{}.{}.tmp", path.filename().string(), ::getpid())),
-        file_(FileHandle::open(temporary_, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage)) {}
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-  ~NewFile() {
-    if (!temporary_.empty()) ::unlink(temporary_.c_str());
-  }
-
-  void append(std::span<const std::byte> data) {
-    file_.write_at(data, end_);
-    end_ += static_cast<std::int64_t>(data.size());
-  }
-  template <typename T>
-  void append(const std::vector<T>& values) {
-    append(std::as_bytes(std::span(values)));
-  }
-  std::int64_t publish() {
-    file_.sync();
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-      throw Error(ErrorCode::storage, fmt::format("cannot rename {} to {}: {}", temporary_.string(),
-                                                  path_.string(), reason_of_errno(errno)));
-    }
-    temporary_.clear();
-    sync_folder(folder_of(path_));
-    return end_;
-  }
-
- private:
-  fs::path path_;
-  fs::path temporary_;
-  FileHandle file_;
-  std::int64_t end_ = 0;
-};
+template <typename T>
+void append(OutputFile& file, const std::vector<T>& values) {
+  file.write(std::as_bytes(std::span(values)));
+}
 
 }  // namespace
 
-std::int64_t export_safetensors(const CacheReader& cache, const fs::path& path, bool force) {
-  std::error_code unclear;
-  if (!force && fs::exists(path, unclear)) {
-    throw Error(ErrorCode::usage,
-                fmt::format("{} exists; add --force to replace it", path.string()));
-  }
+std::int64_t export_safetensors(const CacheReader& cache, OutputFile& file) {
   const CacheHeader& header = cache.header();
   const std::int64_t blocks = ceil_div(cache.tokens(), header.block_tokens);
-  NewFile file(path);
-  const std::string start = Contents(cache).header();
-  file.append(std::as_bytes(std::span(start)));
-  file.append(cache.token_ids());
-  file.append(cache.logits());
-  file.append(cache.hidden());
+  file.write(Contents(cache).header());
+  append(file, cache.token_ids());
+  append(file, cache.logits());
+  append(file, cache.hidden());
   std::vector<std::byte> rows;
   for (std::int64_t layer = 0; layer < header.num_layers; ++layer) {
     for (const KvPart part : {KvPart::key, KvPart::value}) {
       for (std::int64_t b = 0; b < blocks; ++b) {
         rows.resize(static_cast<std::size_t>(cache.rows_of(b) * header.row_bytes()));
         cache.read_block(layer, part, b, rows);
-        file.append(rows);
+        append(file, rows);
       }
     }
   }
@@ -156,9 +107,10 @@ std::int64_t export_safetensors(const CacheReader& cache, const fs::path& path, 
   for (std::int64_t b = 0; header.saves_hidden && b < blocks; ++b) {
     hidden.resize(static_cast<std::size_t>(cache.rows_of(b) * header.hidden));
     cache.read_hidden(b, hidden);
-    file.append(hidden);
+    append(file, hidden);
   }
-  return file.publish();
+  file.commit();
+  return file.bytes();
 }
 
 }  // namespace powerprefill

@@ -2,18 +2,16 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 
+#include "base/output_file.hpp"
 #include "cache/reader.hpp"
 
 namespace powerprefill {
 
 // Writes the committed rows, each block checked: `tokens` I32 (n), `layers.I.key` and
 // `layers.I.value` (n, G, D) in the cache's dtype, `logits` F32 (V), `hidden` F32 (E), `hidden_all`
-// F32 (n, E) if the cache has it; `__metadata__` holds the attributes as texts. The file appears
-// under its name when it is complete and synced. Throws Error: usage when `path` exists and `force`
-// is false; cache for damage; storage. Returns the bytes written.
-std::int64_t export_safetensors(const CacheReader& cache, const std::filesystem::path& path,
-                                bool force);
+// F32 (n, E) if the cache has it; `__metadata__` holds the attributes as texts. Commits `file`.
+// Throws Error: cache for damage; storage. Returns the bytes written.
+std::int64_t export_safetensors(const CacheReader& cache, OutputFile& file);
 
 }  // namespace powerprefill

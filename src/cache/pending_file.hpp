@@ -15,17 +15,20 @@ namespace powerprefill {
 // whether the other ranks see the same folder, then that of the file itself, which HDF5 makes.
 class PendingFile {
  public:
-  // Checks that `path` may be made or replaced, locks a file that is to be replaced, removes the
-  // temporary files of dead writers of `path`, and makes the probe. Throws Error: usage when `path`
-  // exists and `force` is false, or is a folder; cache when another writer holds it; storage when
-  // the folder is missing or unwritable.
+  // Checks that the file behind the links of `path` may be made or replaced, locks one that is to
+  // be replaced and keeps its mode and owner, removes the temporary files of dead writers, and
+  // makes the probe. Throws Error: usage when the file exists and `force` is false, or is a folder
+  // or a device; cache when another writer holds it; storage when the folder is missing or
+  // unwritable.
   PendingFile(const std::filesystem::path& path, bool force);
   PendingFile(const PendingFile&) = delete;
   PendingFile& operator=(const PendingFile&) = delete;
   ~PendingFile();
 
-  // Removes temporary files of `path` whose writers are gone.
-  static void remove_stale(const std::filesystem::path& path);
+  // The file behind the links of `path`. Throws Error(usage) for what is no file.
+  static std::filesystem::path target_of(const std::filesystem::path& path);
+  // Throws Error unless a file could be made or replaced at `path` now; leaves nothing behind.
+  static void require_makeable(const std::filesystem::path& path);
 
   std::uint64_t generation() const { return generation_; }
   const std::filesystem::path& temporary() const { return temporary_; }
@@ -53,13 +56,13 @@ class PendingFile {
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
-  explicit PendingFile(const std::filesystem::path& path);
+  explicit PendingFile(std::filesystem::path target);
   // fallocate(2) of `file`; false where the file system cannot reserve.
   bool reserve_space(const FileHandle& file, int mode, std::int64_t bytes) const;
   void take_over_existing(bool force);
   void make_probe();
 
-  std::filesystem::path path_;
+  std::filesystem::path path_;  // behind all links
   std::filesystem::path temporary_;
   std::filesystem::path probe_;
   std::string probe_text_;

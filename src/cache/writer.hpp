@@ -33,8 +33,12 @@ enum class RowOrigin : std::uint8_t { prefill = 0, decoded = 1 };
 // A failed write or sync is remembered and thrown by the next wait_for() or commit().
 class CacheWriter {
  public:
+  // For one rank. Throws as create() does when no file could be made or replaced at `path` now.
+  static void require_makeable(const std::filesystem::path& path);
   // Collective. Builds the file under a temporary name in the same folder (HDF5's structure by
-  // rank 0, space reserved, synced), renames it to `path`, and holds the writer's lock on it.
+  // rank 0, space reserved, synced), renames it to `path`, and holds the writer's lock on it. Where
+  // `path` is a link, all this happens where it leads. A file that is replaced lends its mode and
+  // owner.
   // Throws agreed Errors: usage when `path` exists and `force` is false; cache when another writer
   // holds it; storage when the folder is missing, unwritable or full; launch when the ranks do not
   // see the same folder. Rows of `prefix` are copied, checked, by all ranks, before the file gets

@@ -11,9 +11,10 @@
 #include <vector>
 
 #include "base/checked.hpp"
+#include "base/file_lock.hpp"
 #include "base/files.hpp"
+#include "base/output_target.hpp"
 #include "cache/attributes.hpp"
-#include "cache/file_lock.hpp"
 #include "cache/writer_state.hpp"
 
 namespace powerprefill {
@@ -173,6 +174,10 @@ void CacheWriter::State::publish(std::optional<PendingFile>& pending) {
   });
 }
 
+void CacheWriter::require_makeable(const std::filesystem::path& path) {
+  PendingFile::require_makeable(path);
+}
+
 CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesystem::path& path,
                                 const CacheHeader& header, bool force, const CachePrefix& prefix) {
   auto state = std::make_unique<State>(comm);
@@ -223,8 +228,9 @@ CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesyst
       room = grown_capacity(header, capacity);
       return;
     }
-    state->file = lock_existing(path);
-    PendingFile::remove_stale(path);
+    const std::filesystem::path target = PendingFile::target_of(path);
+    state->file = lock_existing(target);
+    remove_stale_temporaries(target);
     inode = state->file.inode();
   });
   comm.broadcast_value(room, 0);

@@ -73,6 +73,11 @@ std::vector<std::int64_t> layers_per(const std::string& text, std::int64_t layer
 
 }  // namespace
 
+std::string mask_file_of(const std::string& name) {
+  const std::string prefix = kMaskPrefix;
+  return name.starts_with(prefix) ? name.substr(prefix.size()) : "";
+}
+
 PatternSpec named_spec(const std::string& name) {
   if (name == "mask") {
     throw Error(ErrorCode::usage, "--attention mask needs a list of distances: mask:FILE");
@@ -80,7 +85,7 @@ PatternSpec named_spec(const std::string& name) {
   if (!name.starts_with(kMaskPrefix)) return default_spec(name);
   PatternSpec spec = default_spec("mask");
   spec.distances.clear();
-  for (const std::int32_t d : read_token_file(name.substr(std::string(kMaskPrefix).size()))) {
+  for (const std::int32_t d : read_token_file(mask_file_of(name))) {
     spec.distances.push_back(d);
   }
   make_pattern(spec);  // refuses distances that do not ascend from 0

@@ -24,6 +24,8 @@ struct PatternArguments {
   PatternSpec resolve(PatternSpec base) const;
 };
 
+// The FILE of "mask:FILE"; empty for every other pattern.
+std::string mask_file_of(const std::string& name);
 // A pattern by name or "mask:FILE", with its default parameters.
 PatternSpec named_spec(const std::string& name);
 

@@ -102,6 +102,13 @@ PromptBatch::PromptBatch(const mpi::Communicator& world, std::filesystem::path p
   world_.broadcast_value(count_, 0);
 }
 
+std::vector<std::string> PromptBatch::ids() const {
+  std::vector<std::string> ids;
+  if (!file_) return ids;
+  for (const BatchFile::Entry& entry : file_->entries()) ids.push_back(entry.id);
+  return ids;
+}
+
 void PromptBatch::for_each(LazyTokenizer& tokenizer, SpecialTokens mode, const Body& body) const {
   for (std::uint64_t i = 0; i < count_; ++i) {
     const BatchFile::Entry* entry = file_ ? &file_->entries()[i] : nullptr;

@@ -41,6 +41,9 @@ class PromptBatch {
   // Throws agreed Errors as BatchFile does.
   PromptBatch(const mpi::Communicator& world, std::filesystem::path path);
 
+  // The id of every line, on rank 0; none elsewhere.
+  std::vector<std::string> ids() const;
+
   // body(id, tokens) for one line after the other. Errors name the file and the line.
   using Body = std::function<void(const std::string& id, std::vector<std::int32_t> tokens)>;
   void for_each(LazyTokenizer& tokenizer, SpecialTokens mode, const Body& body) const;

@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,8 +5,9 @@
 #include <optional>
 #include <vector>
 
-#include "base/files.hpp"
+#include "base/output_file.hpp"
 #include "base/zones.hpp"
+#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
@@ -38,20 +38,33 @@ struct DecodeArguments {
   bool quiet = false;
 };
 
+void check_files(const DecodeArguments& arguments) {
+  CommandFiles files;
+  files.reads_model(arguments.model.folder).reads_prompt(arguments.prompt);
+  if (arguments.append) {
+    files.writes("the cache", arguments.cache);
+  } else {
+    files.reads("the cache", arguments.cache);
+  }
+  files.writes("--report", arguments.report).check();
+}
+
 void run(const DecodeArguments& arguments, const Job& job) {
   Session& session = job.session;
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
   LazyTokenizer tokenizer(arguments.model.folder);
   std::optional<ResultPrinter> printer;
+  OutputFile report;  // on rank 0
   world.agree([&] {
     Sampler check(arguments.sampling);
+    if (world.is_root()) check_files(arguments);
     if (world.is_root()) {
       const bool ids = arguments.ids || !Tokenizer::exists(arguments.model.folder);
       printer.emplace(ids ? nullptr : &tokenizer.get(), arguments.prompt.raw);
     }
     if (world.is_root() && !arguments.report.empty()) {
-      FileHandle::open(arguments.report, O_WRONLY | O_CREAT, ErrorCode::storage);
+      report = OutputFile(arguments.report);
     }
   });
   const ModelOptions model = arguments.model.resolve(job);
@@ -106,14 +119,15 @@ void run(const DecodeArguments& arguments, const Job& job) {
   }
   // Of the ranks that have key/value heads each reads whole blocks.
   const std::int64_t bytes_read = world.max(decoder.bytes_read());
-  if (!world.is_root()) return;
-  printer->finish();
   const double seconds = seconds_now() - extended;
-  const double rate = seconds > 0 ? static_cast<double>(generated) / seconds : 0;
-  log.line(fmt::format("{} tokens after {} cached {}in {:.2f} s: {:.2f} tokens/s", generated, past,
-                       new_input > 0 ? fmt::format("and {} new ones ", new_input) : "ones ",
-                       seconds, rate));
-  if (!arguments.report.empty()) {
+  world.agree([&] {
+    if (!world.is_root()) return;
+    printer->finish();
+    const double rate = seconds > 0 ? static_cast<double>(generated) / seconds : 0;
+    log.line(fmt::format("{} tokens after {} cached {}in {:.2f} s: {:.2f} tokens/s", generated,
+                         past, new_input > 0 ? fmt::format("and {} new ones ", new_input) : "ones ",
+                         seconds, rate));
+    if (!report) return;
     const nlohmann::ordered_json json = {{"cached_tokens", past},
                                          {"input_tokens", new_input},
                                          {"new_tokens", generated},
@@ -126,8 +140,9 @@ void run(const DecodeArguments& arguments, const Job& job) {
                                          {"decode_s", seconds},
                                          {"tokens_per_s", rate},
                                          {"bytes_read", bytes_read}};
-    write_text_file(arguments.report, json.dump(2) + "\n");
-  }
+    report.write(json.dump(2) + "\n");
+    report.commit();
+  });
 }
 
 }  // namespace

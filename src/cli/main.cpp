@@ -12,8 +12,10 @@
 #include <thread>
 #include <vector>
 
+#include "base/say.hpp"
 #include "cli/commands.hpp"
 #include "cli/launch.hpp"
+#include "cli/process_setup.hpp"
 #include "cli/start_watch.hpp"
 #include "cli/stop_signal.hpp"
 #include "mpi/session.hpp"
@@ -43,11 +45,10 @@ int report_failure(std::optional<Session>& session, const Error& error) {
   }
   const bool name_rank = session && session->ranks() > 1 && rank >= 0;
   if (speaks) {
-    fmt::print(
-        stderr, "powerprefill: error{}: {}\n",
+    say(fmt::format(
+        "powerprefill: error{}: {}\n",
         name_rank ? fmt::format(" on rank {} (host {})", rank, session->mpi().host_of(rank)) : "",
-        error.what());
-    std::fflush(stderr);
+        error.what()));
   }
   if (alone) end_job(*session, static_cast<int>(error.code()));
   return static_cast<int>(error.code());
@@ -78,15 +79,16 @@ int run(int argc, char** argv) {
   try {
     catch_stop_signal();
     // Every rank parses alike, and rank 0 alone speaks.
+    bool is_help = false;
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& stop) {
-      const bool is_help = stop.get_exit_code() == 0;
+      is_help = stop.get_exit_code() == 0;
       if (launched_rank() == 0) app.exit(stop);
-      return is_help ? 0 : static_cast<int>(ErrorCode::usage);
+      if (!is_help) return static_cast<int>(ErrorCode::usage);
     }
     for (const Command& command : commands) {
-      if (!command.app->parsed()) continue;
+      if (is_help || !command.app->parsed()) continue;
       if (!starts_mpi(command.runs)) {
         if (launched_rank() == 0) command.run(nullptr);
         continue;
@@ -115,5 +117,6 @@ int run(int argc, char** argv) {
 }  // namespace powerprefill::cli
 
 int main(int argc, char** argv) {
+  powerprefill::cli::prepare_process();
   return powerprefill::cli::run(argc, argv);
 }

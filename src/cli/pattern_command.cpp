@@ -1,15 +1,14 @@
 // What a pattern sees and costs, next to the others; no model and no ranks are needed.
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <span>
 
-#include "base/files.hpp"
+#include "base/output_file.hpp"
 #include "cli/attention_options.hpp"
+#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
 #include "partition/balance.hpp"
 #include "pattern/receptive_field.hpp"
@@ -186,19 +185,19 @@ std::vector<CoverageCurve> curves_of(const std::vector<Facts>& all, std::int64_t
   return curves;
 }
 
-FileHandle open_output(const std::string& path) {
-  if (path.empty()) return {};
-  return FileHandle::open(path, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage);
-}
-
-void write(const FileHandle& file, const std::string& text) {
-  file.write_at(std::as_bytes(std::span(text)), 0);
+OutputFile open_output(const std::string& path) {
+  return path.empty() ? OutputFile() : OutputFile(path);
 }
 
 void run(const PatternCommandArguments& arguments) {
   const PatternSpec chosen = arguments.pattern.resolve(default_spec("power"));
-  const FileHandle svg = open_output(arguments.svg);
-  const FileHandle coverage = open_output(arguments.coverage_svg);
+  CommandFiles()
+      .reads_mask(arguments.pattern.name)
+      .writes("--svg", arguments.svg)
+      .writes("--coverage-svg", arguments.coverage_svg)
+      .check();
+  OutputFile svg = open_output(arguments.svg);
+  OutputFile coverage = open_output(arguments.coverage_svg);
   const std::vector<Facts> all = compare(chosen, arguments);
   const std::vector<CoverageCurve> curves = curves_of(all, arguments.layers);
   if (svg) {
@@ -206,9 +205,12 @@ void run(const PatternCommandArguments& arguments) {
                                     .blocks = arguments.blocks,
                                     .layers = arguments.layers,
                                     .layers_to = all.front().field.layers_to};
-    write(svg, pattern_svg(*all.front().pattern, picture, curves));
+    svg.write(pattern_svg(*all.front().pattern, picture, curves));
   }
-  if (coverage) write(coverage, coverage_svg(arguments.blocks, curves));
+  if (coverage) coverage.write(coverage_svg(arguments.blocks, curves));
+  for (OutputFile* file : {&svg, &coverage}) {
+    if (*file) file->commit();
+  }
   arguments.json ? print_json(all, arguments) : print_table(all, arguments);
 }
 

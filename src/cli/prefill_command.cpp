@@ -1,13 +1,14 @@
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "base/files.hpp"
+#include "base/output_file.hpp"
 #include "cli/attention_options.hpp"
 #include "cli/batch_file.hpp"
+#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
@@ -53,9 +54,32 @@ struct PromptRun {
   const AttentionArguments::Choice& choice;
   ReportContext context;
   const ModelSummary& summary;
+  CommandFiles files;  // on rank 0
+  OutputFile& report;
 
   const mpi::Communicator& world() const { return session.mpi().world(); }
+  // Collective; `text` is asked on rank 0, if there is to be a report.
+  void write_report(const std::function<std::string()>& text) const {
+    world().agree([&] {
+      if (!report) return;
+      report.write(text());
+      report.commit();
+    });
+  }
 };
+
+CommandFiles files_of(const PrefillArguments& arguments) {
+  CommandFiles files;
+  files.reads_model(arguments.model.folder)
+      .reads_mask(arguments.attention.pattern.name)
+      .reads_prompt(arguments.prompt)
+      .reads("--batch", arguments.batch)
+      .reads("--prefix", arguments.prefix)
+      .writes("--out", arguments.out)
+      .writes("--report", arguments.report)
+      .writes("--trace", arguments.trace);
+  return files;
+}
 
 PrefillOptions options_of(const PrefillArguments& arguments, const Schedule& schedule) {
   PrefillOptions options;
@@ -90,11 +114,8 @@ void run_one(const PromptRun& job, PrefillOptions options) {
   options.trace = job.arguments.trace;
   announce(job, options);
   const PrefillReport report = prefill(job.session, options);
-  if (!job.world().is_root()) return;
-  job.log.line(to_table(report, job.context));
-  if (!job.arguments.report.empty()) {
-    write_text_file(job.arguments.report, to_json(report, job.context));
-  }
+  if (job.world().is_root()) job.log.line(to_table(report, job.context));
+  job.write_report([&] { return to_json(report, job.context); });
 }
 
 // The prompts of --batch, one after the other through one model. What is complete is passed over,
@@ -115,21 +136,26 @@ class Batch {
         throw Error(ErrorCode::storage, fmt::format("{}: cannot be made: {}",
                                                     job_.arguments.out_folder, failure.message()));
       }
+      CommandFiles files = job_.files;
+      for (const std::string& id : prompts.ids()) files.writes("the cache", out_of(id));
+      files.check();
     });
     Prefiller model(job_.session, options_.model);
     prompts.for_each(tokenizer_, job_.arguments.prompt.mode(),
                      [&](const std::string& id, std::vector<std::int32_t> tokens) {
                        run_prompt(model, id, std::move(tokens));
                      });
-    if (!world.is_root() || job_.arguments.report.empty()) return;
-    write_text_file(job_.arguments.report,
-                    nlohmann::ordered_json{{"prompts", reports_}}.dump(2) + "\n");
+    job_.write_report([&] { return nlohmann::ordered_json{{"prompts", reports_}}.dump(2) + "\n"; });
   }
 
  private:
+  std::filesystem::path out_of(const std::string& id) const {
+    return std::filesystem::path(job_.arguments.out_folder) / (id + ".h5");
+  }
+
   void run_prompt(Prefiller& model, const std::string& id, std::vector<std::int32_t> tokens) {
     options_.tokens = std::move(tokens);
-    options_.out = std::filesystem::path(job_.arguments.out_folder) / (id + ".h5");
+    options_.out = out_of(id);
     options_.resume = !options_.force;
     ProgressDisplay display(job_.log.is_active(), ProgressDisplay::Saves::cache);
     options_.progress = [&](const Progress& progress) { display.show(progress); };
@@ -157,12 +183,15 @@ void run(const PrefillArguments& arguments, const Job& job) {
   const Log log(world.is_root(), arguments.quiet);
   AttentionArguments::Choice choice;
   ModelSummary summary;
+  CommandFiles files;
+  OutputFile report;
   world.agree([&] {
     summary = describe_model(arguments.model.folder);
     choice = arguments.attention.resolve(summary);
-    if (world.is_root() && !arguments.report.empty()) {
-      FileHandle::open(arguments.report, O_WRONLY | O_CREAT, ErrorCode::storage);
-    }
+    if (!world.is_root()) return;
+    files = files_of(arguments);
+    files.check();
+    if (!arguments.report.empty()) report = OutputFile(arguments.report);
   });
   PrefillOptions options = options_of(arguments, choice.schedule);
   options.model = arguments.model.resolve(job);
@@ -172,7 +201,9 @@ void run(const PrefillArguments& arguments, const Job& job) {
                                 .log = log,
                                 .choice = choice,
                                 .context = {.attention = choice.description},
-                                .summary = summary};
+                                .summary = summary,
+                                .files = files,
+                                .report = report};
   for (const std::string& text : job.launch.notes) log.line("note: " + text);
   show_notes(log, summary);
   if (!choice.remark.empty()) log.line("note: " + choice.remark);

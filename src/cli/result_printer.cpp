@@ -7,16 +7,12 @@
 
 namespace powerprefill::cli {
 
-namespace {
-
-void write(const std::string& text) {
+void print_result(const std::string& text) {
   const bool all = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   if (!all || std::fflush(stdout) != 0) {
     throw Error(ErrorCode::storage, "cannot write the result to standard output");
   }
 }
-
-}  // namespace
 
 ResultPrinter::ResultPrinter(const Tokenizer* tokenizer, bool raw) : raw_(raw) {
   if (tokenizer != nullptr) decoder_.emplace(*tokenizer, !raw);
@@ -24,15 +20,15 @@ ResultPrinter::ResultPrinter(const Tokenizer* tokenizer, bool raw) : raw_(raw) {
 
 void ResultPrinter::put(std::int32_t token, bool is_end) {
   if (decoder_) {
-    if (!is_end || raw_) write(decoder_->next(token));
+    if (!is_end || raw_) print_result(decoder_->next(token));
   } else {
-    write((is_first_ ? "" : " ") + std::to_string(token));
+    print_result((is_first_ ? "" : " ") + std::to_string(token));
   }
   is_first_ = false;
 }
 
 void ResultPrinter::finish() {
-  write((decoder_ ? decoder_->finish() : "") + "\n");
+  print_result((decoder_ ? decoder_->finish() : "") + "\n");
 }
 
 }  // namespace powerprefill::cli

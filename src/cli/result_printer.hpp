@@ -3,10 +3,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "powerprefill/tokenizer.hpp"
 
 namespace powerprefill::cli {
+
+// Writes to standard output, at once. Throws Error(storage) when that takes no more.
+void print_result(const std::string& text);
 
 // Writes to standard output, at once. Throws Error(storage) when that takes no more.
 class ResultPrinter {

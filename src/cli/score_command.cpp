@@ -1,16 +1,18 @@
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/files.hpp"
+#include "base/output_file.hpp"
+#include "base/say.hpp"
 #include "cli/attention_options.hpp"
 #include "cli/batch_file.hpp"
+#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
 #include "cli/prompt.hpp"
+#include "cli/result_printer.hpp"
 #include "cli/stop_signal.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/score.hpp"
@@ -52,62 +54,112 @@ std::string to_json(const std::string& id, const ScoreOptions& options, const Sc
   return json.dump() + "\n";
 }
 
-void run(const ScoreArguments& arguments, const Job& job) {
-  Session& session = job.session;
-  const mpi::Communicator& world = session.mpi().world();
-  const Log log(world.is_root(), arguments.quiet);
-  AttentionArguments::Choice choice;
-  ModelSummary summary;
-  FileHandle out;  // on rank 0
-  world.agree([&] {
-    summary = describe_model(arguments.model.folder);
-    choice = arguments.attention.resolve(summary);
-    if (world.is_root() && !arguments.nll.empty()) {
-      out = FileHandle::open(arguments.nll, O_WRONLY | O_CREAT | O_TRUNC, ErrorCode::storage);
-    }
-  });
-  for (const std::string& text : job.launch.notes) log.line("note: " + text);
-  show_notes(log, summary);
-  if (!choice.remark.empty()) log.line("note: " + choice.remark);
-  LazyTokenizer tokenizer(arguments.model.folder);
-  ScoreOptions options;
-  options.schedule = choice.schedule;
-  options.partition = arguments.partition;
-  options.kv_dtype = arguments.kv_dtype;
-  options.should_stop = stop_requested;
-  std::int64_t written = 0;
-  const auto score = [&](Scorer& model, const std::string& id, std::vector<std::int32_t> tokens) {
-    options.tokens = std::move(tokens);
-    show_notes_on_length(log, summary, static_cast<std::int64_t>(options.tokens.size()));
-    ProgressDisplay display(log.is_active(), ProgressDisplay::Saves::nothing);
-    options.progress = [&](const Progress& progress) { display.show(progress); };
-    const ScoreReport report = model.run(options);
-    world.agree([&] {
-      if (!world.is_root()) return;
-      fmt::print(
-          "{}{} tokens, attention {}: mean negative log-likelihood {:.6f}, perplexity {:.6g}\n",
-          id.empty() ? "" : id + ": ", options.tokens.size(), choice.description, report.mean_nll,
-          report.perplexity);
-      if (arguments.nll.empty()) return;
-      const std::string line = to_json(id, options, report);
-      out.write_at(std::as_bytes(std::span(line)), written);
-      written += static_cast<std::int64_t>(line.size());
+void check_files(const ScoreArguments& arguments) {
+  CommandFiles()
+      .reads_model(arguments.model.folder)
+      .reads_mask(arguments.attention.pattern.name)
+      .reads_prompt(arguments.prompt)
+      .reads("--batch", arguments.batch)
+      .writes("--nll", arguments.nll)
+      .check();
+}
+
+// Scores one prompt after the other.
+class Scoring {
+ public:
+  Scoring(const ScoreArguments& arguments, const Job& job, const Log& log)
+      : arguments_(arguments),
+        job_(job),
+        world_(job.session.mpi().world()),
+        log_(log),
+        tokenizer_(arguments.model.folder) {
+    world_.agree([&] {
+      summary_ = describe_model(arguments.model.folder);
+      choice_ = arguments.attention.resolve(summary_);
+      if (!world_.is_root()) return;
+      check_files(arguments);
+      if (!arguments.nll.empty()) nll_ = OutputFile(arguments.nll);
     });
-  };
-  const ModelOptions model_options = arguments.model.resolve(job);
-  if (arguments.batch.empty()) {
-    std::vector<std::int32_t> tokens = arguments.prompt.resolve(world, tokenizer, false);
-    world.agree([&] { require_tokens(summary.vocabulary, tokens); });
-    Scorer model(session, model_options);
-    score(model, "", std::move(tokens));
-    return;
+    for (const std::string& text : job.launch.notes) log.line("note: " + text);
+    show_notes(log, summary_);
+    if (!choice_.remark.empty()) log.line("note: " + choice_.remark);
+    options_.schedule = choice_.schedule;
+    options_.partition = arguments.partition;
+    options_.kv_dtype = arguments.kv_dtype;
+    options_.should_stop = stop_requested;
   }
-  const PromptBatch prompts(world, arguments.batch);
-  Scorer model(session, model_options);
-  prompts.for_each(tokenizer, arguments.prompt.mode(),
-                   [&](const std::string& id, std::vector<std::int32_t> tokens) {
-                     score(model, id, std::move(tokens));
-                   });
+
+  void run() {
+    try {
+      score_all();
+      world_.agree([&] {
+        if (nll_) nll_.commit();
+      });
+    } catch (const Error&) {
+      keep_lines();
+      throw;
+    }
+  }
+
+ private:
+  void score_all() {
+    const ModelOptions model_options = arguments_.model.resolve(job_);
+    if (arguments_.batch.empty()) {
+      std::vector<std::int32_t> tokens = arguments_.prompt.resolve(world_, tokenizer_, false);
+      world_.agree([&] { require_tokens(summary_.vocabulary, tokens); });
+      Scorer model(job_.session, model_options);
+      score(model, "", std::move(tokens));
+      return;
+    }
+    const PromptBatch prompts(world_, arguments_.batch);
+    Scorer model(job_.session, model_options);
+    prompts.for_each(tokenizer_, arguments_.prompt.mode(),
+                     [&](const std::string& id, std::vector<std::int32_t> tokens) {
+                       score(model, id, std::move(tokens));
+                     });
+  }
+
+  void score(Scorer& model, const std::string& id, std::vector<std::int32_t> tokens) {
+    options_.tokens = std::move(tokens);
+    show_notes_on_length(log_, summary_, static_cast<std::int64_t>(options_.tokens.size()));
+    ProgressDisplay display(log_.is_active(), ProgressDisplay::Saves::nothing);
+    options_.progress = [&](const Progress& progress) { display.show(progress); };
+    const ScoreReport report = model.run(options_);
+    world_.agree([&] {
+      if (!world_.is_root()) return;
+      if (nll_) nll_.write(to_json(id, options_, report));
+      print_result(fmt::format(
+          "{}{} tokens, attention {}: mean negative log-likelihood {:.6f}, perplexity {:.6g}\n",
+          id.empty() ? "" : id + ": ", options_.tokens.size(), choice_.description, report.mean_nll,
+          report.perplexity));
+    });
+  }
+
+  // What was scored before a failure is not lost.
+  void keep_lines() noexcept {
+    if (!nll_ || nll_.is_stream() || nll_.bytes() == 0) return;
+    try {
+      const std::string kept = nll_.keep_aside().string();
+      say(fmt::format("powerprefill: note: {} has the prompts that were scored\n", kept));
+    } catch (const std::exception& error) {
+      say(fmt::format("powerprefill: note: {}\n", error.what()));
+    }
+  }
+
+  const ScoreArguments& arguments_;
+  const Job& job_;
+  const mpi::Communicator& world_;
+  const Log& log_;
+  LazyTokenizer tokenizer_;
+  ModelSummary summary_;
+  AttentionArguments::Choice choice_;
+  ScoreOptions options_;
+  OutputFile nll_;  // on rank 0
+};
+
+void run(const ScoreArguments& arguments, const Job& job) {
+  const Log log(job.session.mpi().world().is_root(), arguments.quiet);
+  Scoring(arguments, job, log).run();
 }
 
 }  // namespace
@@ -122,9 +174,12 @@ Command add_score(CLI::App& app) {
   prompt->require_option(1);
   arguments->attention.add_to(*sub);
   add_layout_options(*sub, arguments->partition, arguments->kv_dtype);
-  sub->add_option("--nll", arguments->nll,
-                  "Write a JSON object per prompt to this file, one a line: log_probabilities of "
-                  "tokens 1 to T-1 (natural logarithm), and the `best` token in each one's place");
+  sub->add_option(
+      "--nll", arguments->nll,
+      "Write a JSON object per prompt to this file, one a line: log_probabilities of "
+      "tokens 1 to T-1 (natural logarithm), and the `best` token in each one's place. A "
+      "pipe gets each line at once, a file is there when all is done; after a failure "
+      "the lines so far are in FILE.NUMBER.partial");
   sub->add_flag("--quiet", arguments->quiet, "Results and failures only");
   return {sub, Runs::as_a_job, [arguments](const Job* job) { run(*arguments, *job); }};
 }

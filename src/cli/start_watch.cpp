@@ -5,8 +5,8 @@
 
 #include <array>
 #include <chrono>
-#include <cstdio>
 
+#include "base/say.hpp"
 #include "base/start_thread.hpp"
 #include "cli/launch.hpp"
 
@@ -43,8 +43,7 @@ void StartWatch::run(double patience_seconds) {
       "of the same address (docker0, virbr0)? try mpirun --mca btl_tcp_if_include eth0 --mca "
       "oob_tcp_if_include eth0, with the interface that connects them\n",
       launched_rank(), launched_ranks(), host.data(), patience_seconds, what_);
-  std::fputs(text.c_str(), stderr);
-  std::fflush(stderr);
+  say(text);
 }
 
 }  // namespace powerprefill::cli

@@ -1,11 +1,13 @@
 #include "powerprefill/decode.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "base/files.hpp"
 #include "base/zones.hpp"
 #include "engine/append_rows.hpp"
 #include "engine/cache_identity.hpp"
@@ -198,7 +200,9 @@ Decoder::Decoder(Session& session, const std::filesystem::path& cache, const Mod
   ModelOptions options = model;
   std::string compute;
   world.agree([&] {
-    if (world.is_root()) compute = CacheReader::open(cache).header().compute;
+    if (!world.is_root()) return;
+    compute = CacheReader::open(cache).header().compute;
+    if (append) FileHandle::open(cache, O_RDWR, ErrorCode::storage);
   });
   if (options.compute == "auto") options.compute = world.broadcast_string(compute, 0);
   state_->model = prepare_model(world, options);

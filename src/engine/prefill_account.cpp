@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "base/files.hpp"
 #include "base/process_memory.hpp"
 #include "engine/prefill_job.hpp"
 #include "engine/rank_reports.hpp"
@@ -83,7 +82,7 @@ void PrefillJob::start_trace() {
 }
 
 // Ranks count time from the barrier before the first chunk.
-void PrefillJob::write_trace() const {
+void PrefillJob::write_trace() {
   if (!trace_) return;
   const std::vector<std::string> parts =
       world_.gather_strings(trace_->to_json(world_.rank(), begin_), 0);
@@ -91,7 +90,8 @@ void PrefillJob::write_trace() const {
     if (!world_.is_root()) return;
     std::string text = "[";
     for (const std::string& part : parts) text += (text.size() > 1 ? ",\n" : "\n") + part;
-    write_text_file(options_.trace, text + "\n]\n");
+    trace_file_.write(text + "\n]\n");
+    trace_file_.commit();
   });
 }
 

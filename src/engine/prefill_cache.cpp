@@ -30,6 +30,9 @@ void PrefillJob::check_options() {
                 fmt::format("{} exists; add --force to replace it, or --resume to go on with it",
                             options_.out.string()));
   }
+  if (world_.is_root() && !(exists && options_.resume)) {
+    CacheWriter::require_makeable(options_.out);
+  }
   if (options_.force && options_.resume) {
     throw Error(ErrorCode::usage,
                 "--force replaces the output, --resume goes on with it: choose one");
@@ -38,6 +41,7 @@ void PrefillJob::check_options() {
     throw Error(ErrorCode::usage, fmt::format("--chunk-tokens {}; choose 1 to {}",
                                               options_.chunk_tokens, kLargestReserve));
   }
+  if (world_.is_root() && !options_.trace.empty()) trace_file_ = OutputFile(options_.trace);
 }
 
 // What can be known to be wrong with the files before the weights are loaded.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "base/output_file.hpp"
 #include "base/zones.hpp"
 #include "cache/reader.hpp"
 #include "cache/writer.hpp"
@@ -57,12 +58,13 @@ class PrefillJob {
   void count_chunk();
   void finish_report();
   void start_trace();
-  void write_trace() const;
+  void write_trace();
   std::int64_t prompt_tokens() const { return static_cast<std::int64_t>(options_.tokens.size()); }
 
   mpi::Communicator& world_;
   const PrefillOptions& options_;
   RunInput input_;
+  OutputFile trace_file_;       // on rank 0
   std::optional<Trace> trace_;  // outlives all that adds to it
   LoadedModel own_model_;
   bool is_loaded_;

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <utility>
 
+#include "base/say.hpp"
 #include "mpi/check.hpp"
 
 namespace powerprefill::mpi {
@@ -32,7 +32,7 @@ RequestBatch& RequestBatch::operator=(RequestBatch&& other) noexcept {
 
 RequestBatch::~RequestBatch() {
   if (active_ == 0 || std::uncaught_exceptions() > 0) return;
-  std::fputs("powerprefill: a batch of MPI requests was destroyed while active\n", stderr);
+  say("powerprefill: a batch of MPI requests was destroyed while active\n");
   std::abort();
 }
 

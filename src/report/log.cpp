@@ -1,13 +1,11 @@
 #include "report/log.hpp"
 
-#include <fmt/format.h>
-
-#include <cstdio>
+#include "base/say.hpp"
 
 namespace powerprefill {
 
 void Log::line(const std::string& text) const {
-  if (active_) fmt::print(stderr, "powerprefill: {}\n", text);
+  if (active_) say("powerprefill: " + text + "\n");
 }
 
 }  // namespace powerprefill

@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <string>
+
+#include "base/say.hpp"
 
 namespace powerprefill {
 
@@ -31,14 +32,13 @@ void ProgressDisplay::show(const Progress& progress) {
       fmt::format("layer {}/{}, {}, {:.1f} s, about {:.1f} s left", progress.layer, progress.layers,
                   tokens, progress.seconds, progress.seconds_left);
   if (!terminal_) {
-    fmt::print(stderr, "powerprefill: {}\n", text);
+    say("powerprefill: " + text + "\n");
     return;
   }
   constexpr std::size_t width = 30;
   const auto filled = static_cast<std::size_t>(share * static_cast<double>(width));
-  fmt::print(stderr, "\r[{}{}] {}\033[K{}", std::string(filled, '#'),
-             std::string(width - filled, '.'), text, last ? "\n" : "");
-  std::fflush(stderr);
+  say(fmt::format("\r[{}{}] {}\033[K{}", std::string(filled, '#'), std::string(width - filled, '.'),
+                  text, last ? "\n" : ""));
 }
 
 }  // namespace powerprefill

@@ -1,4 +1,4 @@
-// The writer's lock: a cache file has one writer at a time, and any number of readers.
+// A lock on a whole file: an output has one writer at a time, and any number of readers.
 #pragma once
 
 #include "base/files.hpp"
