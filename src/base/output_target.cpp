@@ -153,7 +153,7 @@ void require_folder(const fs::path& target) {
   if (!fs::is_directory(folder, unclear)) {
     throw Error(ErrorCode::storage,
                 fmt::format("the folder {} of the output {} does not exist; make it first",
-                            folder.string(), target.filename().string()));
+                            folder.string(), target.string()));
   }
 }
 
