@@ -10,6 +10,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/read_input.hpp"
+
 namespace powerprefill {
 
 namespace {
@@ -175,15 +177,9 @@ void refuse_git_lfs_pointer(const std::filesystem::path& path, std::string_view 
 }
 
 std::string read_text_file(const std::filesystem::path& path, ErrorCode code, std::int64_t limit) {
-  const FileHandle file = FileHandle::open(path, O_RDONLY, code);
-  const std::int64_t size = file.size(code);
-  if (size > limit) {
-    throw Error(code, fmt::format("{} has {} bytes, more than the {} accepted", path.string(), size,
-                                  limit));
-  }
-  std::string text(static_cast<std::size_t>(size), '\0');
-  file.read_at(std::as_writable_bytes(std::span(text)), 0, code);
-  refuse_git_lfs_pointer(path, text, size, code);
+  InputStream input = InputStream::open(path, code);
+  std::string text = read_rest(input, code, limit);
+  refuse_git_lfs_pointer(path, text, static_cast<std::int64_t>(text.size()), code);
   return text;
 }
 
