@@ -118,6 +118,17 @@ void write_attributes(hdf5::File& file, const CacheHeader& header) {
   visit_rest(attributes, write);
 }
 
+bool claims_to_be_cache(const hdf5::File& file) {
+  std::string format;
+  if (!file.has_attribute("format")) return false;
+  try {
+    file.get_attribute("format", format);
+  } catch (const Error&) {  // of another type
+    return false;
+  }
+  return format == kFormat;
+}
+
 CacheHeader read_attributes(const hdf5::File& file, const std::string& path) {
   Attributes a;
   const auto read = [&](const char* name, auto& value) { file.get_attribute(name, value); };

@@ -49,14 +49,14 @@ FileHandle open_file(const std::filesystem::path& path) {
 std::int64_t checked_offset(const hdf5::File& file, const hdf5::DatasetSpec& spec,
                             std::int64_t file_bytes, const std::filesystem::path& path) {
   const hdf5::DatasetInfo found = file.dataset(spec.name);
+  if (found.offset < 0) {
+    refuse(path, fmt::format("is damaged: {} is not contiguous", spec.name));
+  }
   if (found.element != spec.element || found.shape != spec.shape) {
     refuse(path, fmt::format("is damaged: {} is {} [{}], its attributes ask for {} [{}]", spec.name,
                              found.element ? name_of(*found.element) : "of a foreign type",
                              fmt::join(found.shape, ", "), name_of(spec.element),
                              fmt::join(spec.shape, ", ")));
-  }
-  if (found.offset < 0) {
-    refuse(path, fmt::format("is damaged: {} is not contiguous", spec.name));
   }
   const std::int64_t bytes = spec.bytes();
   if (bytes > file_bytes || found.offset > file_bytes - bytes) {

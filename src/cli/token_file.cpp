@@ -3,15 +3,18 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <regex>
+#include <nlohmann/json.hpp>
+#include <span>
 #include <string>
+#include <string_view>
 
-#include "base/checked.hpp"
-#include "base/files.hpp"
+#include "base/json.hpp"
+#include "base/read_input.hpp"
+#include "cache/attributes.hpp"
+#include "cache/reader.hpp"
 #include "hdf5/file.hpp"
 #include "powerprefill/error.hpp"
 
@@ -19,114 +22,198 @@ namespace powerprefill::cli {
 
 namespace {
 
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 30;
+constexpr std::size_t kLongestNpyHeader = 65536;
+constexpr std::size_t kLongestWord = 64;
+constexpr std::size_t kPiece = std::size_t{1} << 20;
+
 [[noreturn]] void refuse(const std::filesystem::path& path, const std::string& reason) {
   throw Error(ErrorCode::input, fmt::format("{}: {}", path.string(), reason));
 }
 
+void check_count(const std::filesystem::path& path, std::int64_t count) {
+  if (count <= kMostTokens) return;
+  refuse(path, fmt::format("has {} token ids, more than the {} accepted", count, kMostTokens));
+}
+
 std::int32_t checked_id(const std::filesystem::path& path, std::int64_t id) {
-  if (!std::in_range<std::int32_t>(id))
+  if (!std::in_range<std::int32_t>(id)) {
     refuse(path, fmt::format("token id {} is out of range", id));
+  }
   return static_cast<std::int32_t>(id);
 }
 
-std::vector<std::int32_t> parse_text(const std::filesystem::path& path, const std::string& text) {
+bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+std::vector<std::int32_t> parse_text(InputStream& input) {
+  const std::filesystem::path& path = input.path();
+  const std::string foreign = foreign_text(input.peek(8));
+  if (!foreign.empty()) refuse(path, foreign);
+  if (input.peek(kUtf8Mark.size()).starts_with(kUtf8Mark)) input.skip(kUtf8Mark.size());
   std::vector<std::int32_t> tokens;
-  const char* next = text.data();
-  const char* end = next + text.size();
   for (;;) {
-    while (next != end && (*next == ' ' || (*next >= '\t' && *next <= '\r'))) ++next;
-    if (next == end) return tokens;
-    std::int64_t id = 0;
-    const auto [stop, error] = std::from_chars(next, end, id);
-    const bool separated = stop == end || *stop == ' ' || (*stop >= '\t' && *stop <= '\r');
-    if (error != std::errc() || !separated) {
-      refuse(path, fmt::format("byte {} is not part of a decimal token id", next - text.data()));
+    const std::string_view next = input.peek(kLongestWord);
+    const char* begin = std::find_if_not(next.begin(), next.end(), is_space);
+    if (begin != next.begin()) {
+      input.skip(static_cast<std::size_t>(begin - next.begin()));
+      continue;
     }
+    if (next.empty()) return tokens;
+    const std::string_view word(begin, std::find_if(begin, next.end(), is_space));
+    std::int64_t id = 0;
+    const auto [stop, error] = std::from_chars(word.begin(), word.end(), id);
+    if (error == std::errc::result_out_of_range && stop == word.end()) {
+      refuse(path, fmt::format("token id {} is out of range", shortened(word)));
+    }
+    if (error != std::errc() || stop != word.end()) {
+      refuse(path, fmt::format("byte {} is not part of a decimal token id: {}", input.position(),
+                               quoted(nlohmann::json(std::string(word)))));
+    }
+    check_count(path, static_cast<std::int64_t>(tokens.size()) + 1);
     tokens.push_back(checked_id(path, id));
-    next = stop;
+    input.skip(word.size());
   }
 }
 
-// `count` little-endian integers of `bytes_each` (4 or 8) bytes.
-std::vector<std::int32_t> from_integers(const std::filesystem::path& path, const char* data,
-                                        std::size_t count, std::size_t bytes_each) {
-  std::vector<std::int32_t> tokens(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    if (bytes_each == 4) {
-      std::memcpy(&tokens[i], data + 4 * i, 4);
-    } else {
-      std::int64_t id = 0;
-      std::memcpy(&id, data + 8 * i, 8);
-      tokens[i] = checked_id(path, id);
-    }
+// Appends little-endian integers of `bytes_each` (4 or 8) bytes.
+void append_integers(const std::filesystem::path& path, std::string_view data,
+                     std::size_t bytes_each, std::vector<std::int32_t>& tokens) {
+  for (std::size_t at = 0; at < data.size(); at += bytes_each) {
+    std::int32_t narrow = 0;
+    std::int64_t wide = 0;
+    std::memcpy(bytes_each == 4 ? static_cast<void*>(&narrow) : &wide, data.data() + at,
+                bytes_each);
+    tokens.push_back(bytes_each == 4 ? narrow : checked_id(path, wide));
+  }
+}
+
+// What follows `'key':` in the Python dictionary of an .npy header.
+std::string_view npy_value(std::string_view header, std::string_view key) {
+  for (const char* quote : {"'", "\""}) {
+    const std::string word = fmt::format("{}{}{}", quote, key, quote);
+    std::size_t at = header.find(word);
+    if (at == std::string_view::npos) continue;
+    at = header.find_first_not_of(' ', at + word.size());
+    if (at == std::string_view::npos || header[at] != ':') return {};
+    at = header.find_first_not_of(' ', at + 1);
+    return at == std::string_view::npos ? std::string_view() : header.substr(at);
+  }
+  return {};
+}
+
+// The length of an array of one dimension, "(20,)"; -1: it has another shape.
+std::int64_t npy_length(std::string_view shape) {
+  if (!shape.starts_with('(')) return -1;
+  std::int64_t count = -1;
+  const auto [stop, error] = std::from_chars(shape.begin() + 1, shape.end(), count);
+  if (error != std::errc() || count < 0) return -1;
+  std::string_view rest(stop, shape.end());
+  for (const char expected : {',', ')'}) {
+    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+    if (!rest.starts_with(expected)) return -1;
+    rest.remove_prefix(1);
+  }
+  return count;
+}
+
+// Format: numpy.lib.format, versions 1 to 3.
+std::vector<std::int32_t> parse_npy(InputStream& input) {
+  const std::filesystem::path& path = input.path();
+  const std::string_view fixed = input.peek(12);
+  if (fixed.size() < 12) refuse(path, "the .npy header is cut short");
+  const bool long_header = fixed[6] > 1;
+  std::uint32_t length = 0;
+  std::memcpy(&length, fixed.data() + 8, long_header ? 4 : 2);
+  const std::size_t start = long_header ? 12 : 10;
+  if (length > kLongestNpyHeader) {
+    refuse(path, fmt::format("the .npy header has {} bytes, more than the {} accepted", length,
+                             kLongestNpyHeader));
+  }
+  const std::string_view whole = input.peek(start + length);
+  if (whole.size() < start + length) refuse(path, "the .npy header is longer than the file");
+  const std::string header(whole.substr(start, length));
+  input.skip(start + length);
+
+  const std::string_view type = npy_value(header, "descr").substr(0, 5);
+  const bool narrow = type == "'<i4'" || type == "\"<i4\"";
+  if (!narrow && type != "'<i8'" && type != "\"<i8\"") {
+    refuse(path, "the .npy array is not of int32 or int64 (little-endian)");
+  }
+  const std::int64_t count = npy_length(npy_value(header, "shape"));
+  if (count < 0) refuse(path, "the .npy array does not have one dimension");
+  check_count(path, count);
+  const std::size_t bytes_each = narrow ? 4 : 8;
+  auto left = static_cast<std::size_t>(count) * bytes_each;
+  const auto is_short = [&](std::int64_t bytes) { return std::cmp_less(bytes, left); };
+  if (input.file_bytes() && is_short(*input.file_bytes() - input.position())) {
+    refuse(path, "the .npy file is shorter than its shape says");
+  }
+  std::vector<std::int32_t> tokens;
+  while (left > 0) {
+    const std::size_t piece = std::min(left, kPiece);
+    const std::string_view data = input.peek(piece);
+    if (data.size() < piece) refuse(path, "the .npy file is shorter than its shape says");
+    append_integers(path, data.substr(0, piece), bytes_each, tokens);
+    input.skip(piece);
+    left -= piece;
   }
   return tokens;
 }
 
-// Format: numpy.lib.format, versions 1 to 3.
-std::vector<std::int32_t> parse_npy(const std::filesystem::path& path, const std::string& file) {
-  if (file.size() < 12) refuse(path, "the .npy header is cut short");
-  const bool long_header = file[6] > 1;
-  std::uint32_t length = 0;
-  std::memcpy(&length, file.data() + 8, long_header ? 4 : 2);
-  const std::size_t start = long_header ? 12 : 10;
-  if (length > file.size() - start) refuse(path, "the .npy header is longer than the file");
-  const std::string header = file.substr(start, length);
-  static const std::regex type(R"('descr':\s*'<i([48])')");
-  static const std::regex shape(R"('shape':\s*\((\d{1,15}),\s*\))");
-  std::smatch found_type;
-  std::smatch found_shape;
-  if (!std::regex_search(header, found_type, type)) {
-    refuse(path, "the .npy array is not of int32 or int64");
+std::vector<std::int32_t> read_dataset(const std::filesystem::path& path,
+                                       const hdf5::DatasetInfo& info) {
+  const bool wide = info.element == hdf5::Element::i64;
+  if ((!wide && info.element != hdf5::Element::i32) || info.shape.size() != 1 ||
+      info.shape[0] < 0 || info.offset < 0) {
+    refuse(path, "its dataset `tokens` is not a contiguous row of int32 or int64");
   }
-  if (!std::regex_search(header, found_shape, shape)) {
-    refuse(path, "the .npy array does not have one dimension");
+  check_count(path, info.shape[0]);
+  const std::size_t bytes_each = wide ? 8 : 4;
+  std::int64_t left = info.shape[0] * static_cast<std::int64_t>(bytes_each);
+  std::int64_t offset = info.offset;
+  const FileHandle file = FileHandle::open(path, O_RDONLY, ErrorCode::input);
+  const std::int64_t bytes = file.size(ErrorCode::input);
+  if (left > bytes || offset > bytes - left) refuse(path, "the file is cut short");
+  std::vector<std::int32_t> tokens;
+  tokens.reserve(static_cast<std::size_t>(info.shape[0]));
+  std::string data;
+  while (left > 0) {
+    data.resize(static_cast<std::size_t>(std::min<std::int64_t>(left, kPiece)));
+    file.read_at(std::as_writable_bytes(std::span(data)), offset, ErrorCode::input);
+    append_integers(path, data, bytes_each, tokens);
+    offset += static_cast<std::int64_t>(data.size());
+    left -= static_cast<std::int64_t>(data.size());
   }
-  const std::size_t bytes_each = found_type[1] == "4" ? 4 : 8;
-  const auto count = static_cast<std::size_t>(std::stoll(found_shape[1]));
-  if ((file.size() - start - length) / bytes_each < count) {
-    refuse(path, "the .npy file is shorter than its shape says");
-  }
-  return from_integers(path, file.data() + start + length, count, bytes_each);
+  return tokens;
 }
 
 std::vector<std::int32_t> read_hdf5(const std::filesystem::path& path) {
-  try {
-    const hdf5::DatasetInfo info = hdf5::File::open(path).dataset("tokens");
-    const bool wide = info.element == hdf5::Element::i64;
-    if ((!wide && info.element != hdf5::Element::i32) || info.shape.size() != 1 ||
-        info.offset < 0) {
-      refuse(path, "its dataset `tokens` is not a contiguous row of int32 or int64");
+  const auto info = [&]() -> std::optional<hdf5::DatasetInfo> {
+    try {
+      const hdf5::File file = hdf5::File::open(path);
+      if (claims_to_be_cache(file)) return std::nullopt;
+      return file.dataset("tokens");
+    } catch (const Error& error) {
+      throw Error(ErrorCode::input, error.what());
     }
-    const std::size_t bytes_each = wide ? 8 : 4;
-    const FileHandle file = FileHandle::open(path, O_RDONLY, ErrorCode::input);
-    if (info.shape[0] > file.size(ErrorCode::input)) refuse(path, "the file is cut short");
-    std::string data(static_cast<std::size_t>(info.shape[0]) * bytes_each, '\0');
-    file.read_at(std::as_writable_bytes(std::span(data)), info.offset, ErrorCode::input);
-    return from_integers(path, data.data(), data.size() / bytes_each, bytes_each);
-  } catch (const Error& error) {
-    throw Error(ErrorCode::input, error.what());
-  }
+  }();
+  if (info) return read_dataset(path, *info);
+  // Of a cache only what is committed counts; the rest of its dataset is room for more.
+  return CacheReader::open(path).token_ids();
 }
 
 }  // namespace
 
 std::vector<std::int32_t> read_token_file(const std::filesystem::path& path) {
-  std::error_code unclear;
-  if (std::filesystem::is_directory(path, unclear)) refuse(path, "is a folder");
-  if (std::filesystem::exists(path, unclear) && !std::filesystem::is_regular_file(path, unclear)) {
-    std::ifstream pipe(path, std::ios::binary);  // standard input, for one
-    const std::string text{std::istreambuf_iterator<char>(pipe), std::istreambuf_iterator<char>()};
-    if (pipe.bad() || !pipe.is_open()) refuse(path, "cannot be read");
-    return parse_text(path, text);
+  InputStream input = InputStream::open(path, ErrorCode::input);
+  const std::string_view start = input.peek(8);
+  if (start.starts_with("\x89HDF\r\n\x1a\n")) {
+    if (input.file_bytes()) return read_hdf5(path);
+    refuse(path, "is an HDF5 file that comes through a pipe, but is read here and there; save it");
   }
-  const FileHandle probe = FileHandle::open(path, O_RDONLY, ErrorCode::input);
-  const std::int64_t size = probe.size(ErrorCode::input);
-  std::string magic(static_cast<std::size_t>(std::min<std::int64_t>(size, 8)), '\0');
-  probe.read_at(std::as_writable_bytes(std::span(magic)), 0, ErrorCode::input);
-  if (magic == "\x89HDF\r\n\x1a\n") return read_hdf5(path);
-  const std::string file = read_text_file(path, ErrorCode::input, std::int64_t{1} << 34);
-  return magic.starts_with("\x93NUMPY") ? parse_npy(path, file) : parse_text(path, file);
+  return start.starts_with("\x93NUMPY") ? parse_npy(input) : parse_text(input);
 }
 
 std::vector<std::int32_t> share_ids(const mpi::Communicator& world,

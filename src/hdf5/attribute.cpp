@@ -2,14 +2,14 @@
 #include <fmt/format.h>
 #include <hdf5.h>
 
+#include <cstring>
+#include <utility>
+
 #include "hdf5/file.hpp"
 
 namespace powerprefill::hdf5 {
 
 namespace {
-
-// HDF5 keeps attributes in object headers, whose messages end at 64 KiB.
-constexpr std::size_t kLongestText = 64000;
 
 Handle text_type(std::size_t length, const Context& context) {
   Handle type = check_handle(H5Tcopy(H5T_C_S1), "copy the text type", context);
@@ -49,46 +49,59 @@ void File::set_number(const std::string& name, Element element, const void* valu
   check(H5Awrite(attribute.id(), type.id(), value), what, context_);
 }
 
-Handle File::open_attribute(const std::string& name) const {
+std::optional<StoredAttribute> File::find_attribute(const std::string& name) const {
+  if (first_) return first_->attribute(name);
   const std::string what = "read the attribute " + name;
-  if (check(H5Aexists(file_.id(), name.c_str()), what, context_) == 0) {
-    throw Error(context_.code, fmt::format("{} lacks the attribute {}; it is damaged or not a file "
-                                           "of powerprefill",
-                                           context_.path.string(), name));
-  }
-  Handle attribute = check_handle(H5Aopen(file_.id(), name.c_str(), H5P_DEFAULT), what, context_);
+  if (check(H5Aexists(file_.id(), name.c_str()), what, context_) == 0) return std::nullopt;
+  const Handle attribute =
+      check_handle(H5Aopen(file_.id(), name.c_str(), H5P_DEFAULT), what, context_);
   const Handle space = check_handle(H5Aget_space(attribute.id()), what, context_);
   if (H5Sget_simple_extent_type(space.id()) != H5S_SCALAR) {
     throw Error(context_.code, fmt::format("the attribute {} of {} is not a single value", name,
                                            context_.path.string()));
   }
-  return attribute;
+  const Handle type = check_handle(H5Aget_type(attribute.id()), what, context_);
+  StoredAttribute found;
+  found.type.bytes = H5Tget_size(type.id());
+  found.type.element = element_of_type(type);
+  found.type.is_text = H5Tget_class(type.id()) == H5T_STRING && H5Tis_variable_str(type.id()) == 0;
+  // Of other types nothing is wanted, and some would be followed to elsewhere.
+  if (!found.type.is_text && !found.type.element) return found;
+  if (found.type.bytes > kLongestText) return found;
+  found.value.assign(found.type.bytes, '\0');
+  check(H5Aread(attribute.id(), type.id(), found.value.data()), what, context_);
+  return found;
+}
+
+StoredAttribute File::require_attribute(const std::string& name) const {
+  std::optional<StoredAttribute> found = find_attribute(name);
+  if (found) return std::move(*found);
+  throw Error(context_.code,
+              fmt::format("{} lacks the attribute {}; it is damaged or not a file of powerprefill",
+                          context_.path.string(), name));
+}
+
+bool File::has_attribute(const std::string& name) const {
+  return find_attribute(name).has_value();
 }
 
 void File::get_number(const std::string& name, Element element, void* value) const {
-  const std::string what = "read the attribute " + name;
-  const Handle attribute = open_attribute(name);
-  const Handle type = check_handle(H5Aget_type(attribute.id()), what, context_);
-  if (element_of_type(type) != element) {
+  const StoredAttribute found = require_attribute(name);
+  if (found.type.element != element) {
     throw Error(context_.code, fmt::format("the attribute {} of {} is not of type {}", name,
                                            context_.path.string(), name_of(element)));
   }
-  check(H5Aread(attribute.id(), type.id(), value), what, context_);
+  std::memcpy(value, found.value.data(), found.value.size());
 }
 
 void File::get_attribute(const std::string& name, std::string& text) const {
-  const std::string what = "read the attribute " + name;
-  const Handle attribute = open_attribute(name);
-  const Handle type = check_handle(H5Aget_type(attribute.id()), what, context_);
-  const std::size_t length = H5Tget_size(type.id());
-  if (H5Tget_class(type.id()) != H5T_STRING || H5Tis_variable_str(type.id()) != 0 || length == 0 ||
-      length > kLongestText) {
+  StoredAttribute found = require_attribute(name);
+  if (!found.type.is_text || found.type.bytes == 0 || found.type.bytes > kLongestText) {
     throw Error(context_.code,
                 fmt::format("the attribute {} of {} is not a text of fixed length up to {} bytes",
                             name, context_.path.string(), kLongestText));
   }
-  text.assign(length, '\0');
-  check(H5Aread(attribute.id(), type.id(), text.data()), what, context_);
+  text = std::move(found.value);
   text.erase(text.find_last_not_of('\0') + 1);
 }
 

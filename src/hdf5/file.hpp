@@ -12,7 +12,9 @@
 
 #include "hdf5/check.hpp"
 #include "hdf5/element.hpp"
+#include "hdf5/first_format.hpp"
 #include "hdf5/handle.hpp"
+#include "hdf5/stored.hpp"
 
 namespace powerprefill::hdf5 {
 
@@ -27,13 +29,6 @@ struct DatasetSpec {
   std::int64_t bytes() const;
 };
 
-// What a dataset was found to be.
-struct DatasetInfo {
-  std::optional<Element> element;  // empty: a type that powerprefill does not use
-  std::vector<std::int64_t> shape;
-  std::int64_t offset = -1;  // in the file; -1: not one contiguous piece of it
-};
-
 // Not thread-safe, and HDF5 as a whole is not: one thread of a process may use it at a time. All
 // failures are Errors that name the file: storage from create(), cache from open().
 class File {
@@ -43,13 +38,15 @@ class File {
   // Not through MPI-IO, although several ranks write rows into the file later: a metadata write
   // that fails on one rank of a collective creation leaves the others waiting for ever.
   static File create(const std::filesystem::path& path);
-  // An existing file, read-only, by this process alone; no MPI needed, no HDF5 lock taken.
+  // An existing file, read-only, by this process alone; no MPI needed, no HDF5 lock taken. Of any
+  // version: what has no checksums is kept from HDF5, and read by FirstFormat.
   static File open(const std::filesystem::path& path);
 
   // Stores `element`'s type under `name`; datasets made later share it.
   void name_type(const std::string& name, Element element);
   // Contiguous, space assigned at once, never filled. Returns its offset in the file.
   std::int64_t make_dataset(const DatasetSpec& spec);
+  // Only links inside the file are followed on the way to it.
   DatasetInfo dataset(const std::string& name) const;
 
   // Scalar attributes of the root group. Texts have a fixed length and are UTF-8.
@@ -63,18 +60,26 @@ class File {
   void get_attribute(const std::string& name, std::int64_t& value) const;
   void get_attribute(const std::string& name, std::uint64_t& value) const;
 
+  bool has_attribute(const std::string& name) const;
+
   // Flushes and closes; nothing else may be called after it.
   void finish();
 
  private:
   File(Handle file, Context context);
+  File(FirstFormat first, Context context);
   void set_number(const std::string& name, Element element, const void* value);
   void get_number(const std::string& name, Element element, void* value) const;
   void set_text(const Handle& object, const std::string& name, const std::string& text);
-  Handle open_attribute(const std::string& name) const;
+  // Empty: the root group has no such attribute.
+  std::optional<StoredAttribute> find_attribute(const std::string& name) const;
+  StoredAttribute require_attribute(const std::string& name) const;
+  Handle open_object(const std::string& path) const;
+  std::string step_to(const Handle& group, const std::string& name, const std::string& path) const;
 
   Context context_;
   Handle file_;
+  std::optional<FirstFormat> first_;  // instead of file_
   std::map<Element, Handle> named_types_;
 };
 
