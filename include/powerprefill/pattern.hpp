@@ -15,14 +15,16 @@
 namespace powerprefill {
 
 inline constexpr std::int64_t kLargestBlock = 65536;  // tokens
+inline constexpr std::int64_t kLargestDistance = (std::int64_t{1} << 31) - 1;  // in blocks
 
 // What a user asks for: a pattern by name, and its parameters in blocks. A pattern ignores the
 // parameters that it does not have.
 struct PatternSpec {
   std::string name = "full";  // one of pattern_names()
-  std::int64_t window = 5;    // blocks at distance d < window are attended; at least 1
-  std::int64_t sink = 1;      // the first `sink` blocks of the prompt are attended; at least 0
-  std::int64_t stride = 32;   // stride: blocks at distances that are a multiple; at least 1
+  // A run takes up to kLargestDistance of each.
+  std::int64_t window = 5;   // blocks at distance d < window are attended; at least 1
+  std::int64_t sink = 1;     // the first `sink` blocks of the prompt are attended; at least 0
+  std::int64_t stride = 32;  // stride: blocks at distances that are a multiple; at least 1
   std::vector<std::int64_t> distances = {};  // mask: the attended distances; ascending, 0 the first
 
   bool operator==(const PatternSpec&) const = default;
@@ -77,9 +79,16 @@ std::string to_json(const PatternSpec& spec);
 // is not such a pattern.
 PatternSpec spec_from_json(const std::string& text);
 
-// {"block": 256, "layers": [{"pattern": "power", "window": 5, "sink": 1}, ...]}. Equal schedules
-// have equal texts.
+// {"block": 256, "layers": [{"pattern": "power", "window": 5, "sink": 1}, ...]}; where that exceeds
+// kLongestSchedule bytes, each pattern is named once, and a layer is a place in the list of them:
+// {"block": 256, "patterns": [{"pattern": "mask", ...}, ...], "layers": [0, 0, 1, ...]}. Equal
+// schedules have equal texts.
 std::string to_json(const Schedule& schedule);
+inline constexpr std::size_t kLongestSchedule = 64000;  // what an attribute of a cache file holds
+
+// Throws Error(usage) for a schedule that no run takes: a block beyond kLargestBlock, parameters
+// out of range, or a text longer than kLongestSchedule.
+void check_schedule(const Schedule& schedule);
 
 // The inverse. Throws Error(cache) when the text is not such a schedule.
 Schedule schedule_from_json(const std::string& text);

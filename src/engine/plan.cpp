@@ -108,7 +108,7 @@ Plan plan(const PlanOptions& options) {
                     "of each, and a rank for every node",
                     options.tokens, options.ranks, options.threads, options.nodes));
   }
-  require_block(options.schedule.block, ErrorCode::usage);
+  check_schedule(options.schedule);
   if (static_cast<std::int64_t>(options.schedule.layers.size()) != config.layers) {
     throw Error(ErrorCode::usage, fmt::format("the schedule has {} layers, the model {}",
                                               options.schedule.layers.size(), config.layers));

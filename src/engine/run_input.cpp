@@ -22,8 +22,7 @@ void RunInput::check() const {
         ErrorCode::usage,
         fmt::format("unknown --partition '{}'; choose auto, contiguous or zigzag", partition));
   }
-  require_block(schedule.block, ErrorCode::usage);
-  for (const PatternSpec& spec : schedule.layers) make_pattern(spec);
+  check_schedule(schedule);
 }
 
 void RunInput::require_same(const mpi::Communicator& world) const {
