@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "base/json.hpp"
 #include "base/json_integer.hpp"
+#include "cli/number_option.hpp"
 #include "cli/token_file.hpp"
 #include "powerprefill/error.hpp"
 
@@ -15,7 +17,17 @@ namespace powerprefill::cli {
 
 namespace {
 
+constexpr std::int64_t kLastLayer = 9998;  // of any cache file
 constexpr const char* kMaskPrefix = "mask:";
+
+}  // namespace
+
+std::string mask_file_of(const std::string& name) {
+  const std::string prefix = kMaskPrefix;
+  return name.starts_with(prefix) ? name.substr(prefix.size()) : "";
+}
+
+namespace {
 
 // The checkpoint's own choice: {"pattern": "power", "block": 256, "window": 5, "sink": 1,
 // "full_layers": [0, 7]}; what it leaves out is the paper's.
@@ -54,12 +66,13 @@ OwnAttention read_own_attention(const ModelSummary& model, std::int64_t default_
 
 // "2/7" -> the first 2 of every 7 layers.
 std::vector<std::int64_t> layers_per(const std::string& text, std::int64_t layers) {
-  std::int64_t count = 0;
-  std::int64_t period = 0;
-  char slash = 0;
-  std::istringstream parts(text);
-  if (!(parts >> count >> slash >> period) || slash != '/' || !parts.eof() || count < 0 ||
-      period < 1 || count > period) {
+  std::int64_t count = -1;
+  std::int64_t period = -1;
+  const char* end = text.data() + text.size();
+  const char* slash = std::from_chars(text.data(), end, count).ptr;
+  const bool is_pair = slash != end && *slash == '/' &&
+                       std::from_chars(slash + 1, end, period).ptr == end && period >= 1;
+  if (!is_pair || count < 0 || count > period) {
     throw Error(
         ErrorCode::usage,
         fmt::format("--full-per '{}' is not of the form 2/7 (2 full layers in every 7)", text));
@@ -71,11 +84,11 @@ std::vector<std::int64_t> layers_per(const std::string& text, std::int64_t layer
   return full;
 }
 
-}  // namespace
-
-std::string mask_file_of(const std::string& name) {
-  const std::string prefix = kMaskPrefix;
-  return name.starts_with(prefix) ? name.substr(prefix.size()) : "";
+PatternSpec mask_spec(const std::vector<std::int32_t>& distances) {
+  PatternSpec spec = default_spec("mask");
+  spec.distances.assign(distances.begin(), distances.end());
+  make_pattern(spec);  // refuses distances that do not ascend from 0
+  return spec;
 }
 
 PatternSpec named_spec(const std::string& name) {
@@ -83,13 +96,15 @@ PatternSpec named_spec(const std::string& name) {
     throw Error(ErrorCode::usage, "--attention mask needs a list of distances: mask:FILE");
   }
   if (!name.starts_with(kMaskPrefix)) return default_spec(name);
-  PatternSpec spec = default_spec("mask");
-  spec.distances.clear();
-  for (const std::int32_t d : read_token_file(mask_file_of(name))) {
-    spec.distances.push_back(d);
-  }
-  make_pattern(spec);  // refuses distances that do not ascend from 0
-  return spec;
+  return mask_spec(read_token_file(mask_file_of(name)));
+}
+
+}  // namespace
+
+void PatternArguments::share_mask(const mpi::Communicator& world) {
+  if (!name.starts_with(kMaskPrefix)) return;
+  const std::string file = mask_file_of(name);
+  distances_ = share_ids(world, [&] { return read_token_file(file); });
 }
 
 void PatternArguments::add_to(CLI::App& app, const std::string& what) {
@@ -97,13 +112,17 @@ void PatternArguments::add_to(CLI::App& app, const std::string& what) {
                  fmt::format("{}: {}; or mask:FILE with a list of block distances", what,
                              fmt::join(pattern_names(), ", ")));
   app.add_option("--window", window,
-                 "Blocks of the local window (power 5, sliding 9, stride 6, dilated 20)");
-  app.add_option("--sink", sink, "Blocks at the start that all attend to (default 1)");
-  app.add_option("--stride", stride, "Of the stride pattern, in blocks (default 32)");
+                 "Blocks of the local window (power 5, sliding 9, stride 6, dilated 20)")
+      ->transform(whole_number(1, kLargestDistance));
+  app.add_option("--sink", sink, "Blocks at the start that all attend to (default 1)")
+      ->transform(whole_number(0, kLargestDistance));
+  app.add_option("--stride", stride, "Of the stride pattern, in blocks (default 32)")
+      ->transform(whole_number(1, kLargestDistance));
 }
 
 PatternSpec PatternArguments::resolve(PatternSpec base) const {
-  PatternSpec spec = name.empty() ? std::move(base) : named_spec(name);
+  PatternSpec spec = std::move(base);
+  if (!name.empty()) spec = distances_ ? mask_spec(*distances_) : named_spec(name);
   if (window) spec.window = *window;
   if (sink) spec.sink = *sink;
   if (stride) spec.stride = *stride;
@@ -113,10 +132,12 @@ PatternSpec PatternArguments::resolve(PatternSpec base) const {
 
 void AttentionArguments::add_to(CLI::App& app) {
   pattern.add_to(app, "Pattern of every layer (default: the checkpoint's own, else full)");
-  app.add_option("--block", block, "Tokens per block (default 256)");
+  app.add_option("--block", block, "Tokens per block (default 256)")
+      ->transform(whole_number(1, kLargestBlock));
   auto* layers =
       app.add_option("--full-layers", full_layers, "Layers with full attention, e.g. 0,1,7,8")
-          ->delimiter(',');
+          ->delimiter(',')
+          ->transform(whole_number(0, kLastLayer));
   app.add_option("--full-per", full_per, "Full attention in the first 2 of every 7 layers: 2/7")
       ->excludes(layers);
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "mpi/communicator.hpp"
 #include "powerprefill/model.hpp"
 #include "powerprefill/pattern.hpp"
 
@@ -20,14 +21,18 @@ struct PatternArguments {
   std::optional<std::int64_t> stride;
 
   void add_to(CLI::App& app, const std::string& what);
+  // Collective: rank 0 reads the file of a mask, the others get a copy; else each rank that
+  // resolves reads it. Throws agreed Errors.
+  void share_mask(const mpi::Communicator& world);
   // `base` with the parameters that were given. Throws Error(usage, or input for a mask file).
   PatternSpec resolve(PatternSpec base) const;
+
+ private:
+  std::optional<std::vector<std::int32_t>> distances_;
 };
 
 // The FILE of "mask:FILE"; empty for every other pattern.
 std::string mask_file_of(const std::string& name);
-// A pattern by name or "mask:FILE", with its default parameters.
-PatternSpec named_spec(const std::string& name);
 
 // --partition and --kv-dtype, as PrefillOptions has them.
 void add_layout_options(CLI::App& app, std::string& partition, std::string& kv_dtype);

@@ -11,6 +11,7 @@
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
+#include "cli/number_option.hpp"
 #include "cli/prompt.hpp"
 #include "cli/result_printer.hpp"
 #include "cli/stop_signal.hpp"
@@ -156,14 +157,17 @@ Command add_decode(CLI::App& app) {
   sub->add_flag("--append", arguments->append,
                 "Save new input and generated tokens to the cache file");
   sub->add_option("--max-new-tokens", arguments->max_new_tokens, "Stop after so many tokens")
-      ->check(CLI::PositiveNumber)
+      ->transform(whole_number(1, kMostTokens))
       ->capture_default_str();
   sub->add_option("--temperature", arguments->sampling.temperature, "0: always the likeliest token")
+      ->transform(real_number(0, 1e6))
       ->capture_default_str();
   sub->add_option("--top-p", arguments->sampling.top_p,
                   "Draw from the likeliest tokens that have this much probability")
+      ->transform(real_number(0, 1, true))
       ->capture_default_str();
   sub->add_option("--seed", arguments->sampling.seed, "Of the random numbers")
+      ->transform(whole_number_u64())
       ->capture_default_str();
   sub->add_flag("--ids", arguments->ids,
                 "Print token ids, not text (implied when the checkpoint has no tokenizer)");

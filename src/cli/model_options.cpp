@@ -1,6 +1,7 @@
 #include "cli/model_options.hpp"
 
 #include "cli/launch.hpp"
+#include "cli/number_option.hpp"
 
 namespace powerprefill::cli {
 
@@ -9,7 +10,7 @@ void ModelArguments::add_to(CLI::App& app) {
                  "Checkpoint folder: config.json and model.safetensors (or its index and shards)")
       ->required();
   app.add_option("--threads", threads, "Compute threads per rank (default: the rank's cores)")
-      ->check(CLI::Range(1, 4096));
+      ->transform(whole_number(1, kMostThreads));
   app.add_option(
          "--compute", compute,
          "Operands of the linear layers and of attention; auto: bf16 where the CPU has it (decode: "

@@ -10,6 +10,7 @@
 #include "cli/attention_options.hpp"
 #include "cli/command_files.hpp"
 #include "cli/commands.hpp"
+#include "cli/number_option.hpp"
 #include "partition/balance.hpp"
 #include "pattern/receptive_field.hpp"
 #include "pattern/registry.hpp"
@@ -222,13 +223,13 @@ Command add_pattern(CLI::App& app) {
       "pattern", "Compare attention patterns: what the last block sees, work, exchange");
   arguments->pattern.add_to(*sub, "The pattern to look at (default: power)");
   sub->add_option("--blocks", arguments->blocks, "Blocks of the prompt")
-      ->check(CLI::Range(std::int64_t{1}, kMostBlocks))
+      ->transform(whole_number(1, kMostBlocks))
       ->capture_default_str();
   sub->add_option("--layers", arguments->layers, "Layers of the model")
-      ->check(CLI::Range(std::int64_t{1}, kMostLayers))
+      ->transform(whole_number(1, kMostLayers))
       ->capture_default_str();
   sub->add_option("--ranks", arguments->ranks, "Ranks that share the prompt")
-      ->check(CLI::Range(1, kMostRanks))
+      ->transform(whole_number(1, kMostRanks))
       ->capture_default_str();
   sub->add_flag("--json", arguments->json, "As JSON, with the blocks that are never seen");
   sub->add_option(

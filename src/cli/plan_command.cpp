@@ -5,12 +5,15 @@
 #include "cli/attention_options.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
+#include "cli/number_option.hpp"
 #include "powerprefill/plan.hpp"
 #include "report/prefill_report.hpp"
 
 namespace powerprefill::cli {
 
 namespace {
+
+constexpr std::int64_t kLargestLaunch = 1 << 20;
 
 struct PlanArguments {
   PlanOptions options;
@@ -74,15 +77,15 @@ Command add_plan(CLI::App& app) {
       ->required();
   sub->add_option("--tokens", options.tokens, "Tokens of the prompt")
       ->required()
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 36));
+      ->transform(whole_number(1, kMostTokens));
   sub->add_option("--ranks", options.ranks, "Ranks")
-      ->check(CLI::Range(1, 1 << 20))
+      ->transform(whole_number(1, kLargestLaunch))
       ->capture_default_str();
   sub->add_option("--nodes", options.nodes, "Nodes that they are on")
-      ->check(CLI::Range(1, 1 << 20))
+      ->transform(whole_number(1, kLargestLaunch))
       ->capture_default_str();
   sub->add_option("--threads", options.threads, "Compute threads per rank")
-      ->check(CLI::Range(1, 4096))
+      ->transform(whole_number(1, kMostThreads))
       ->capture_default_str();
   arguments->attention.add_to(*sub);
   add_layout_options(*sub, options.partition, options.kv_dtype);
@@ -90,11 +93,11 @@ Command add_plan(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
   sub->add_option("--reserve", options.reserve, "As for prefill")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 36))
+      ->transform(whole_number(0, kMostTokens))
       ->capture_default_str();
   sub->add_option("--chunk-tokens", options.chunk_tokens,
                   "As for prefill; the default is not limited by memory here")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 36));
+      ->transform(whole_number(1, kMostTokens));
   sub->add_flag("--save-hidden", options.save_hidden, "As for prefill");
   sub->add_flag("--json", arguments->json, "As JSON");
   return {sub, Runs::alone, [arguments](const Job*) { run(*arguments); }};
