@@ -107,10 +107,12 @@ std::string read_rest(InputStream& input, ErrorCode code, std::int64_t limit) {
   }
 }
 
+bool is_utf16(std::string_view start) {
+  return start.starts_with("\xFF\xFE") || start.starts_with("\xFE\xFF");
+}
+
 std::string foreign_text(std::string_view start) {
-  if (start.starts_with("\xFF\xFE") || start.starts_with("\xFE\xFF")) {
-    return "is UTF-16 text; save it as UTF-8";
-  }
+  if (is_utf16(start)) return "is UTF-16 text; save it as UTF-8";
   if (start.starts_with("PK\x03\x04")) {
     return "is a zip archive (such as .npz or .pt); save the array itself, with numpy.save";
   }

@@ -51,6 +51,9 @@ class InputStream {
 // known. Throws Error(code).
 std::string read_rest(InputStream& input, ErrorCode code, std::int64_t limit);
 
+// Whether a text begins with the byte order mark of UTF-16, which no UTF-8 text does.
+bool is_utf16(std::string_view start);
+
 // What a text begins with that says it is no UTF-8 text, as in "is UTF-16 text", or an empty text.
 std::string foreign_text(std::string_view start);
 

@@ -8,8 +8,9 @@
 #include <set>
 #include <utility>
 
-#include "base/files.hpp"
+#include "base/json.hpp"
 #include "base/json_integer.hpp"
+#include "base/read_input.hpp"
 #include "cli/token_file.hpp"
 #include "powerprefill/error.hpp"
 
@@ -18,6 +19,7 @@ namespace powerprefill::cli {
 namespace {
 
 constexpr std::int64_t kLargestFile = std::int64_t{1} << 34;
+constexpr std::size_t kMostShown = 10;  // lines that failed
 
 bool is_file_name(const std::string& id) {
   const auto is_usual = [](char c) {
@@ -43,8 +45,12 @@ std::string check(const nlohmann::json& line) {
       const std::optional<std::int64_t> number = integer_of(id);
       return number && std::in_range<std::int32_t>(*number);
     };
-    if (!tokens.is_array() || !std::all_of(tokens.begin(), tokens.end(), is_id)) {
-      throw std::invalid_argument("`tokens` is not a list of token ids");
+    if (!tokens.is_array()) throw std::invalid_argument("`tokens` is not a list of token ids");
+    const auto bad = std::find_if_not(tokens.begin(), tokens.end(), is_id);
+    if (bad != tokens.end()) {
+      throw std::invalid_argument(
+          fmt::format("`tokens` is not a list of token ids: its number {} is {}",
+                      bad - tokens.begin(), quoted(*bad)));
     }
   }
   if (!line.contains("id")) return {};
@@ -52,8 +58,9 @@ std::string check(const nlohmann::json& line) {
   if (!is_number && !line["id"].is_string()) throw std::invalid_argument("`id` is not a string");
   const std::string id = is_number ? line["id"].dump() : line["id"].get<std::string>();
   if (!is_file_name(id)) {
-    throw std::invalid_argument(fmt::format(
-        "the id `{}` cannot name a file; use up to 200 letters, digits, '.', '_' and '-'", id));
+    throw std::invalid_argument(
+        fmt::format("the id {} cannot name a file; use up to 200 letters, digits, '.', '_' and '-'",
+                    quoted(line["id"])));
   }
   return id;
 }
@@ -61,7 +68,13 @@ std::string check(const nlohmann::json& line) {
 }  // namespace
 
 BatchFile::BatchFile(const std::filesystem::path& path) {
-  const std::string text = read_text_file(path, ErrorCode::input, kLargestFile);
+  InputStream input = InputStream::open(path, ErrorCode::input);
+  const std::string foreign = foreign_text(input.peek(8));
+  if (!foreign.empty()) {
+    throw Error(ErrorCode::input, fmt::format("{}: {}", path.string(), foreign));
+  }
+  if (input.peek(kUtf8Mark.size()).starts_with(kUtf8Mark)) input.skip(kUtf8Mark.size());
+  const std::string text = read_rest(input, ErrorCode::input, kLargestFile);
   std::set<std::string> seen;
   std::int64_t number = 0;
   for (std::size_t begin = 0; begin < text.size();) {
@@ -70,7 +83,7 @@ BatchFile::BatchFile(const std::filesystem::path& path) {
     begin = end + 1;
     if (entry.line.find_first_not_of(" \t\r") == std::string::npos) continue;
     try {
-      entry.id = check(nlohmann::json::parse(entry.line));
+      entry.id = check(parse_json(entry.line));
       if (entry.id.empty()) entry.id = std::to_string(number);
       if (!seen.insert(entry.id).second) {
         throw std::invalid_argument(fmt::format("the id `{}` was there before", entry.id));
@@ -88,7 +101,7 @@ BatchFile::BatchFile(const std::filesystem::path& path) {
 
 std::vector<std::int32_t> BatchFile::ids_of(const Entry& entry, LazyTokenizer& tokenizer,
                                             SpecialTokens mode) {
-  const auto line = nlohmann::json::parse(entry.line);
+  const auto line = parse_json(entry.line);
   if (line.contains("tokens")) return line["tokens"].get<std::vector<std::int32_t>>();
   return tokenizer.get().encode(line["prompt"].get_ref<const std::string&>(), mode);
 }
@@ -109,7 +122,10 @@ std::vector<std::string> PromptBatch::ids() const {
   return ids;
 }
 
-void PromptBatch::for_each(LazyTokenizer& tokenizer, SpecialTokens mode, const Body& body) const {
+std::optional<Error> PromptBatch::for_each(LazyTokenizer& tokenizer, SpecialTokens mode,
+                                           const Log& log, const Body& body) const {
+  std::vector<std::string> failures;
+  std::optional<Error> first;
   for (std::uint64_t i = 0; i < count_; ++i) {
     const BatchFile::Entry* entry = file_ ? &file_->entries()[i] : nullptr;
     const std::string id = world_.broadcast_string(entry != nullptr ? entry->id : "", 0);
@@ -118,12 +134,24 @@ void PromptBatch::for_each(LazyTokenizer& tokenizer, SpecialTokens mode, const B
     try {
       body(id, share_ids(world_, [&] { return BatchFile::ids_of(*entry, tokenizer, mode); }));
     } catch (const Error& error) {
-      const std::string message =
-          fmt::format("{}: line {} ({}): {}", path_.string(), number, id, error.what());
-      if (error.is_agreed()) throw Error::agreed(error.code(), message, error.rank());
-      throw Error(error.code(), message);
+      const std::string line = fmt::format("line {} ({}): {}", number, id, error.what());
+      const std::string message = fmt::format("{}: {}", path_.string(), line);
+      if (!error.is_agreed()) throw Error(error.code(), message);
+      const Error agreed = Error::agreed(error.code(), message, error.rank());
+      if (error.code() != ErrorCode::input && error.code() != ErrorCode::cache) throw agreed;
+      if (i + 1 < count_) log.line(fmt::format("{}; going on with the next", message));
+      if (!first) first = agreed;
+      failures.push_back(line);
     }
   }
+  if (failures.size() < 2) return first;
+  std::string message = fmt::format(
+      "{}: {} of {} prompts failed, the others are done:", path_.string(), failures.size(), count_);
+  for (std::size_t i = 0; i < std::min(failures.size(), kMostShown); ++i) {
+    message += "\n  " + failures[i];
+  }
+  if (failures.size() > kMostShown) message += "\n  ...";
+  return Error::agreed(first->code(), message, first->rank());
 }
 
 }  // namespace powerprefill::cli

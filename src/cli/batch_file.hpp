@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "cli/prompt.hpp"
+#include "powerprefill/error.hpp"
+#include "report/log.hpp"
 
 namespace powerprefill::cli {
 
@@ -44,9 +46,13 @@ class PromptBatch {
   // The id of every line, on rank 0; none elsewhere.
   std::vector<std::string> ids() const;
 
-  // body(id, tokens) for one line after the other. Errors name the file and the line.
+  // body(id, tokens) for one line after the other. A line that fails by itself, its prompt or its
+  // output being bad (Error(input or cache)), keeps no other from being done: what to throw for
+  // such lines in the end, with the code of the first, is returned. Any other failure is thrown at
+  // once. Errors name the file and the line.
   using Body = std::function<void(const std::string& id, std::vector<std::int32_t> tokens)>;
-  void for_each(LazyTokenizer& tokenizer, SpecialTokens mode, const Body& body) const;
+  [[nodiscard]] std::optional<Error> for_each(LazyTokenizer& tokenizer, SpecialTokens mode,
+                                              const Log& log, const Body& body) const;
 
  private:
   const mpi::Communicator& world_;

@@ -12,6 +12,7 @@
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
+#include "cli/number_option.hpp"
 #include "cli/prompt.hpp"
 #include "cli/stop_signal.hpp"
 #include "cli/token_file.hpp"
@@ -141,11 +142,13 @@ class Batch {
       files.check();
     });
     Prefiller model(job_.session, options_.model);
-    prompts.for_each(tokenizer_, job_.arguments.prompt.mode(),
-                     [&](const std::string& id, std::vector<std::int32_t> tokens) {
-                       run_prompt(model, id, std::move(tokens));
-                     });
+    const std::optional<Error> failed =
+        prompts.for_each(tokenizer_, job_.arguments.prompt.mode(), job_.log,
+                         [&](const std::string& id, std::vector<std::int32_t> tokens) {
+                           run_prompt(model, id, std::move(tokens));
+                         });
     job_.write_report([&] { return nlohmann::ordered_json{{"prompts", reports_}}.dump(2) + "\n"; });
+    if (failed) throw *failed;
   }
 
  private:
@@ -177,10 +180,11 @@ class Batch {
   nlohmann::ordered_json reports_ = nlohmann::ordered_json::array();
 };
 
-void run(const PrefillArguments& arguments, const Job& job) {
+void run(PrefillArguments& arguments, const Job& job) {
   Session& session = job.session;
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
+  arguments.attention.pattern.share_mask(world);
   AttentionArguments::Choice choice;
   ModelSummary summary;
   CommandFiles files;
@@ -245,11 +249,11 @@ Command add_prefill(CLI::App& app) {
          "--chunk-tokens", arguments->chunk_tokens,
          "Commit every so many tokens (default: as memory allows, at most 131072 or 8192 a "
          "rank)")
-      ->check(CLI::PositiveNumber);
+      ->transform(whole_number(1, kMostTokens));
   arguments->attention.add_to(*sub);
   add_layout_options(*sub, arguments->partition, arguments->kv_dtype);
   sub->add_option("--reserve", arguments->reserve, "Room for so many decoded tokens")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0, kMostTokens))
       ->capture_default_str();
   sub->add_flag("--save-hidden", arguments->save_hidden,
                 "Also save the last hidden state of every token");

@@ -1,12 +1,6 @@
 #include "cli/prompt.hpp"
 
-#include <fmt/format.h>
-
-#include <filesystem>
-#include <iostream>
-#include <iterator>
-
-#include "base/files.hpp"
+#include "base/read_input.hpp"
 #include "cli/token_file.hpp"
 #include "powerprefill/error.hpp"
 
@@ -16,19 +10,13 @@ namespace {
 
 constexpr std::int64_t kLargestText = std::int64_t{1} << 34;
 
-std::string read_all(std::istream& stream, const std::string& name) {
-  std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  if (stream.bad()) throw Error(ErrorCode::input, name + ": cannot be read");
-  return text;
-}
-
 std::string read_prompt(const std::string& file) {
-  if (file == "-") return read_all(std::cin, "standard input");
-  std::error_code unclear;
-  if (std::filesystem::is_directory(file, unclear)) {
-    throw Error(ErrorCode::input, file + ": is a folder");
+  InputStream input = file == "-" ? InputStream::standard_input(ErrorCode::input)
+                                  : InputStream::open(file, ErrorCode::input);
+  if (is_utf16(input.peek(2))) {
+    throw Error(ErrorCode::input, input.path().string() + ": is UTF-16 text; save it as UTF-8");
   }
-  return read_text_file(file, ErrorCode::input, kLargestText);
+  return read_rest(input, ErrorCode::input, kLargestText);
 }
 
 }  // namespace

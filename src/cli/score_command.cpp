@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "base/output_file.hpp"
@@ -67,12 +68,13 @@ void check_files(const ScoreArguments& arguments) {
 // Scores one prompt after the other.
 class Scoring {
  public:
-  Scoring(const ScoreArguments& arguments, const Job& job, const Log& log)
+  Scoring(ScoreArguments& arguments, const Job& job, const Log& log)
       : arguments_(arguments),
         job_(job),
         world_(job.session.mpi().world()),
         log_(log),
         tokenizer_(arguments.model.folder) {
+    arguments.attention.pattern.share_mask(world_);
     world_.agree([&] {
       summary_ = describe_model(arguments.model.folder);
       choice_ = arguments.attention.resolve(summary_);
@@ -90,8 +92,9 @@ class Scoring {
   }
 
   void run() {
+    std::optional<Error> failed;  // for lines of a batch; the others are done
     try {
-      score_all();
+      failed = score_all();
       world_.agree([&] {
         if (nll_) nll_.commit();
       });
@@ -99,24 +102,25 @@ class Scoring {
       keep_lines();
       throw;
     }
+    if (failed) throw *failed;
   }
 
  private:
-  void score_all() {
+  std::optional<Error> score_all() {
     const ModelOptions model_options = arguments_.model.resolve(job_);
     if (arguments_.batch.empty()) {
       std::vector<std::int32_t> tokens = arguments_.prompt.resolve(world_, tokenizer_, false);
       world_.agree([&] { require_tokens(summary_.vocabulary, tokens); });
       Scorer model(job_.session, model_options);
       score(model, "", std::move(tokens));
-      return;
+      return std::nullopt;
     }
     const PromptBatch prompts(world_, arguments_.batch);
     Scorer model(job_.session, model_options);
-    prompts.for_each(tokenizer_, arguments_.prompt.mode(),
-                     [&](const std::string& id, std::vector<std::int32_t> tokens) {
-                       score(model, id, std::move(tokens));
-                     });
+    return prompts.for_each(tokenizer_, arguments_.prompt.mode(), log_,
+                            [&](const std::string& id, std::vector<std::int32_t> tokens) {
+                              score(model, id, std::move(tokens));
+                            });
   }
 
   void score(Scorer& model, const std::string& id, std::vector<std::int32_t> tokens) {
@@ -157,7 +161,7 @@ class Scoring {
   OutputFile nll_;  // on rank 0
 };
 
-void run(const ScoreArguments& arguments, const Job& job) {
+void run(ScoreArguments& arguments, const Job& job) {
   const Log log(job.session.mpi().world().is_root(), arguments.quiet);
   Scoring(arguments, job, log).run();
 }

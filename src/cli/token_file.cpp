@@ -22,7 +22,7 @@ namespace powerprefill::cli {
 
 namespace {
 
-constexpr std::int64_t kMostTokens = std::int64_t{1} << 30;
+constexpr std::int64_t kMostIds = std::int64_t{1} << 30;
 constexpr std::size_t kLongestNpyHeader = 65536;
 constexpr std::size_t kLongestWord = 64;
 constexpr std::size_t kPiece = std::size_t{1} << 20;
@@ -32,8 +32,8 @@ constexpr std::size_t kPiece = std::size_t{1} << 20;
 }
 
 void check_count(const std::filesystem::path& path, std::int64_t count) {
-  if (count <= kMostTokens) return;
-  refuse(path, fmt::format("has {} token ids, more than the {} accepted", count, kMostTokens));
+  if (count <= kMostIds) return;
+  refuse(path, fmt::format("has {} token ids, more than the {} accepted", count, kMostIds));
 }
 
 std::int32_t checked_id(const std::filesystem::path& path, std::int64_t id) {
