@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 
 #include "base/hash.hpp"
 
@@ -66,6 +69,18 @@ Attributes attributes_of(const CacheHeader& header) {
 
 [[noreturn]] void refuse(const std::string& path, const std::string& why) {
   throw Error(ErrorCode::cache, fmt::format("{} {}", path, why));
+}
+
+// Whether a text can be shown and quoted as it is: UTF-8 without control characters.
+bool is_plain(const std::string& text) {
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; };
+  if (std::any_of(text.begin(), text.end(), is_control)) return false;
+  try {
+    static_cast<void>(nlohmann::json(text).dump());
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+  return true;
 }
 
 std::string printable(std::string text) {
@@ -131,7 +146,14 @@ bool claims_to_be_cache(const hdf5::File& file) {
 
 CacheHeader read_attributes(const hdf5::File& file, const std::string& path) {
   Attributes a;
-  const auto read = [&](const char* name, auto& value) { file.get_attribute(name, value); };
+  const auto read = [&](const char* name, auto& value) {
+    file.get_attribute(name, value);
+    if constexpr (std::is_same_v<decltype(value), std::string&>) {
+      if (is_plain(value)) return;
+      refuse(path, fmt::format("is damaged: its attribute {} holds \"{}\", which is not text", name,
+                               printable(value)));
+    }
+  };
   visit_identity(a, read);
   if (a.format != kFormat) {
     refuse(path, fmt::format("is not a KV cache: its format is \"{}\"", printable(a.format)));

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/hash.hpp"
+#include "base/json.hpp"
 #include "cache/reader.hpp"
 #include "cli/commands.hpp"
 #include "report/prefill_report.hpp"
@@ -15,6 +16,16 @@ struct InspectArguments {
   std::string cache;
   bool json = false;
 };
+
+// An attribute that is JSON, as JSON; else as the text that it is.
+nlohmann::ordered_json value_of(const std::string& attribute) {
+  try {
+    parse_json(attribute);  // which bounds its depth
+    return nlohmann::ordered_json::parse(attribute);
+  } catch (const std::invalid_argument&) {
+    return attribute;
+  }
+}
 
 nlohmann::ordered_json to_json(const CacheReader& reader) {
   const CacheHeader& header = reader.header();
@@ -35,8 +46,8 @@ nlohmann::ordered_json to_json(const CacheReader& reader) {
           {"weights_fingerprint", header.weights_fingerprint},
           {"config_fingerprint", header.config_fingerprint},
           {"tokenizer_fingerprint", header.tokenizer_fingerprint},
-          {"schedule", nlohmann::ordered_json::parse(header.schedule)},
-          {"rope", nlohmann::ordered_json::parse(header.rope)},
+          {"schedule", value_of(header.schedule)},
+          {"rope", value_of(header.rope)},
           {"compute", header.compute},
           {"numerics", header.numerics},
           {"writer", header.writer}};
