@@ -19,6 +19,7 @@ namespace {
 constexpr hsize_t kAlignment = 4096;
 constexpr std::string_view kSignature = "\x89HDF\r\n\x1a\n";
 constexpr int kFirstWithChecksums = 2;  // superblock
+constexpr std::size_t kRootOfSuperblock2 = 36;
 constexpr int kMostLinks = 16;
 
 Handle make_list(hid_t list_class, const Context& context) {
@@ -41,17 +42,26 @@ using LinkInfo = H5L_info_t;
 constexpr auto get_link_info = H5Lget_info;
 #endif
 
-// The version of the file's superblock, which begins like every HDF5 file.
-int superblock_of(const FileHandle& file, const Context& context) {
-  char start[9] = {};
-  if (file.size(context.code) >= static_cast<std::int64_t>(sizeof start)) {
-    file.read_at(std::as_writable_bytes(std::span(start)), 0, context.code);
-  }
-  if (std::memcmp(start, kSignature.data(), kSignature.size()) != 0) {
+// Whether the metadata has checksums: superblock 2 or later, and a root group to match.
+bool has_checksums(const FileHandle& file, const Context& context) {
+  std::array<char, 44> start{};
+  const std::int64_t bytes = file.size(context.code);
+  const auto read = [&](std::span<char> data, std::uint64_t offset) {
+    const auto count = static_cast<std::int64_t>(data.size());
+    if (bytes < count || std::cmp_greater(offset, bytes - count)) return;
+    file.read_at(std::as_writable_bytes(data), static_cast<std::int64_t>(offset), context.code);
+  };
+  read(start, 0);
+  if (!std::string_view(start.data(), start.size()).starts_with(kSignature)) {
     throw Error(context.code,
                 context.path.string() + " is no HDF5 file: it has not the signature of one");
   }
-  return static_cast<unsigned char>(start[8]);
+  if (start[8] < kFirstWithChecksums) return false;
+  std::uint64_t root = 0;
+  std::memcpy(&root, start.data() + kRootOfSuperblock2, sizeof root);
+  std::array<char, 4> group{};
+  read(group, root);
+  return std::string_view(group.data(), group.size()) == "OHDR";
 }
 
 }  // namespace
@@ -87,7 +97,7 @@ File File::open(const std::filesystem::path& path) {
     throw Error(context.code, path.string() + " is not a file, so no HDF5 file");
   }
   FileHandle file = FileHandle::open(path, O_RDONLY, context.code);
-  if (superblock_of(file, context) < kFirstWithChecksums) {
+  if (!has_checksums(file, context)) {
     return File(FirstFormat(std::move(file), context), context);
   }
   const Handle access = access_list(context);

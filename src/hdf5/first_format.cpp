@@ -144,13 +144,13 @@ FirstFormat::FirstFormat(FileHandle file, Context context)
     Cursor data(start);
     data.expect("\x89HDF\r\n\x1a\n");
     const std::uint64_t version = data.number(1);
-    data.take(4);
-    if (version > 1 || data.number(1) != 8 || data.number(1) != 8) {
-      refuse("its addresses are not of 8 bytes");
-    }
-    data.take(version == 1 ? 13 : 9);
+    if (version > 3) refuse("its superblock is of an unknown version");
+    data.take(version < 2 ? 4 : 0);
+    if (data.number(1) != 8 || data.number(1) != 8) refuse("its addresses are not of 8 bytes");
+    data.take(version == 0 ? 9 : version == 1 ? 13 : 1);
     if (data.number(8) != 0) refuse("its addresses do not count from its start");
-    data.take(32);  // other addresses, and the name of the root group
+    // Other addresses; in the first versions the name of the root group, too.
+    data.take(version < 2 ? 32 : 16);
     root_ = data.number(8);
   });
 }

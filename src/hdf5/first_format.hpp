@@ -1,9 +1,9 @@
 // The structure of a file in HDF5's first format, read by hand.
 //
-// That format (superblock 0 or 1) has no checksums, and damage in it crashes the library that reads
-// it; h5py writes it unless told otherwise. What is needed of it is little: where a contiguous
-// dataset lies, and attributes of the root group. Every offset and size is checked here, and the
-// work is bounded.
+// That format has no checksums, and damage in it crashes the library that reads it; h5py writes it
+// unless told otherwise, under superblock 0 or, with some options, 2. What is needed of it is
+// little: where a contiguous dataset lies, and attributes of the root group. Every offset and size
+// is checked here, and the work is bounded.
 #pragma once
 
 #include <cstddef>

@@ -293,7 +293,7 @@ class Fuzz(Case):
         sources = {"text": b"0 1 2 3 12 400 70000", "npy": None}
         np.save(self.here / "ids.npy", np.arange(30))
         sources["npy"] = (self.here / "ids.npy").read_bytes()
-        for name, options in (("first", {}), ("latest", {"libver": "latest"}), ("tracked", {"track_order": True})):
+        for name, options in (("first", {}), ("latest", {"libver": "latest"}), ("tracked", {"track_order": True}), ("paged", {"fs_strategy": "page"})):
             with h5py.File(self.here / name, "w", **options) as file:
                 file["tokens"] = np.arange(20)
                 file["tokens"].attrs["remark"] = "x"
