@@ -222,8 +222,8 @@ void require_finite(const Source& source, std::span<const std::byte> bytes, std:
   const std::int64_t layer = layer_of(source.name);
   throw Error(
       ErrorCode::input,
-      fmt::format("{}tensor {} in {} has a value that is not a finite number (row {}, column {}), "
-                  "and every token would meet it; the file is damaged, fetch it again",
+      fmt::format("{}tensor {} in {} is not finite: row {}, column {} is not a finite number, and "
+                  "every token would meet it; the file is damaged, fetch it again",
                   layer >= 0 ? fmt::format("layer {}: ", layer) : "", source.name,
                   source.tensor.file->path().string(),
                   source.shape.size() > 1 ? element / columns : 0, element % columns));
