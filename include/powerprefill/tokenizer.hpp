@@ -2,8 +2,11 @@
 //
 // Supported are `tokenizer.json` (Hugging Face tokenizers) with byte-pair encoding, over bytes
 // (GPT-2, Llama 3, Qwen) or over characters with byte fallback (Llama 2, Mistral), and
-// SentencePiece models, `tokenizer.model`. What a file asks for and powerprefill does not have is
-// refused by name, so that ids are those of the reference implementation or there are none.
+// SentencePiece models, `tokenizer.model`. Beside them tokenizer_config.json is read, and, where it
+// has no `added_tokens_decoder`, special_tokens_map.json and added_tokens.json: added tokens, which
+// tokens are special, add_bos_token, add_eos_token and legacy. What a file asks for and
+// powerprefill does not have is refused by name, so that ids are those of the reference
+// implementation or there are none.
 #pragma once
 
 #include <cstdint>
@@ -50,6 +53,10 @@ class Tokenizer {
   // The text of `ids`: well-formed UTF-8, with U+FFFD for bytes that are none. Ids that have no
   // token read as nothing. `skip_special` leaves special tokens out.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special = true) const;
+
+  // What the checkpoint's files disagree about, and which of them is heeded: sentences for the
+  // user, who may have wanted the other. Empty for most checkpoints.
+  const std::vector<std::string>& notes() const;
 
   // Number of tokens, added ones included. The model's own vocabulary may be larger (padding).
   std::int64_t vocabulary() const;

@@ -11,6 +11,7 @@
 
 #include "powerprefill/tokenizer.hpp"
 #include "text/token_texts.hpp"
+#include "text/tokenizer_config.hpp"
 
 namespace powerprefill::text {
 
@@ -22,12 +23,17 @@ class Backend {
   virtual std::optional<std::int32_t> id_of(std::string_view token) const = 0;
   virtual std::int64_t vocabulary() const = 0;
   virtual std::shared_ptr<const TokenTexts> texts() const = 0;
+
+  const Notes& notes() const noexcept { return notes_; }
+
+ protected:
+  Notes notes_;
 };
 
 // Both throw Error(input) that names the file, and what is not supported or wrong in it.
-std::unique_ptr<Backend> load_tokenizer_json(const std::filesystem::path& path);
-// `config` is the checkpoint's tokenizer_config.json, which need not exist.
+std::unique_ptr<Backend> load_tokenizer_json(const std::filesystem::path& path,
+                                             const TokenizerConfig& config);
 std::unique_ptr<Backend> load_sentencepiece(const std::filesystem::path& path,
-                                            const std::filesystem::path& config);
+                                            const TokenizerConfig& config);
 
 }  // namespace powerprefill::text

@@ -2,9 +2,16 @@
 
 #include <fmt/format.h>
 
+#include "base/json.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::text {
+
+namespace {
+
+constexpr std::size_t kLongestProblem = 240;  // bytes; it may quote the file
+
+}  // namespace
 
 Fields::Fields(const nlohmann::json& object, std::string where)
     : object_(&object), where_(std::move(where)) {
@@ -40,7 +47,7 @@ std::string Fields::string_or(const std::string& key, std::string absent) const 
 }
 
 Fields Fields::object(const std::string& key) const {
-  return {need(key), fmt::format("{}: {}", where_, key)};
+  return {need(key), fmt::format("{}: {}", where_, shortened(key))};
 }
 
 std::vector<Fields> Fields::objects(const std::string& key) const {
@@ -54,19 +61,20 @@ std::vector<Fields> Fields::objects(const std::string& key) const {
 }
 
 void Fields::fail(const std::string& problem) const {
-  throw Error(ErrorCode::input, fmt::format("{}: {}; fetch the checkpoint again", where_, problem));
+  throw Error(ErrorCode::input, fmt::format("{}: {}; fetch the checkpoint again", where_,
+                                            shortened(problem, kLongestProblem)));
 }
 
 void Fields::unsupported(const std::string& what) const {
   throw Error(
       ErrorCode::input,
       fmt::format("{}: {} is not supported; use token ids instead of text (--tokens, --ids)",
-                  where_, what));
+                  where_, shortened(what, kLongestProblem)));
 }
 
 std::int32_t token_id(const nlohmann::json& value, const Fields& context) {
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > kLargestTokenId) {
-    context.fail(fmt::format("{} is not a token id", value.dump().substr(0, 40)));
+    context.fail(fmt::format("{} is not a token id", quoted(value)));
   }
   return static_cast<std::int32_t>(value.get<std::uint64_t>());
 }

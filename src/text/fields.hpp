@@ -13,6 +13,7 @@ class Fields {
  public:
   Fields(const nlohmann::json& object, std::string where);
 
+  const nlohmann::json& value() const noexcept { return *object_; }
   const std::string& where() const noexcept { return where_; }
 
   // The value, or nullptr when the key is absent or null.

@@ -5,16 +5,22 @@
 #include <charconv>
 
 #include "text/byte_level.hpp"
+#include "text/limits.hpp"
 
 namespace powerprefill::text {
 
 namespace {
 
-void replace_all(std::string& text, const std::string& from, const std::string& to) {
-  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at)) {
-    text.replace(at, from.size(), to);
-    at += to.size();
+std::string replace_all(const std::string& text, const std::string& from, const std::string& to) {
+  std::string out;
+  std::size_t done = 0;
+  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, done)) {
+    out.append(text, done, at - done);
+    out += to;
+    done = at + from.size();
+    check_growth(text.size(), out.size(), "the decoder");
   }
+  return out.append(text, done);
 }
 
 // "<0x0A>" as its byte; else unchanged.
@@ -28,7 +34,7 @@ std::string fall_back(std::string token) {
 
 }  // namespace
 
-JsonDecoder::JsonDecoder(const Fields& description) {
+JsonDecoder::JsonDecoder(const Fields& description) : joined_by_spaces_(false) {
   add(description);
 }
 
@@ -67,6 +73,7 @@ void JsonDecoder::add(const Fields& description) {
   } else {
     description.unsupported(fmt::format("the decoder `{}`", type));
   }
+  check_steps(steps_.size(), description);
 }
 
 std::string JsonDecoder::bytes_of(std::string token) const {
@@ -82,7 +89,7 @@ std::string JsonDecoder::bytes_of(std::string token) const {
         token = fall_back(std::move(token));
         break;
       case Step::Kind::replace:
-        replace_all(token, step.from, step.to);
+        token = replace_all(token, step.from, step.to);
         break;
     }
   }
@@ -90,6 +97,7 @@ std::string JsonDecoder::bytes_of(std::string token) const {
 }
 
 void JsonDecoder::set_start(TokenTexts& texts) const {
+  texts.joined_by_spaces = joined_by_spaces_;
   texts.spaces_off_start = spaces_off_start_;
   texts.first_token_without_spaces = first_token_without_spaces_;
 }

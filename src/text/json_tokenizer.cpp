@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "base/files.hpp"
+#include "base/json.hpp"
 #include "text/added_tokens.hpp"
 #include "text/backend.hpp"
 #include "text/bpe.hpp"
 #include "text/json_decoder.hpp"
+#include "text/limits.hpp"
 #include "text/normalizer.hpp"
 #include "text/post_processor.hpp"
 #include "text/pre_tokenizer.hpp"
@@ -29,13 +30,7 @@ std::vector<AddedToken> read_added_tokens(const Fields& file, const Vocabulary& 
   std::vector<AddedToken> tokens;
   if (file.find("added_tokens") == nullptr) return tokens;
   for (const Fields& entry : file.objects("added_tokens")) {
-    AddedToken token = {.id = token_id(entry.need("id"), entry),
-                        .content = entry.string("content"),
-                        .special = entry.flag("special", false),
-                        .single_word = entry.flag("single_word", false),
-                        .left_strip = entry.flag("lstrip", false),
-                        .right_strip = entry.flag("rstrip", false)};
-    token.normalized = entry.flag("normalized", !token.special);
+    AddedToken token = read_added_token(entry, token_id(entry.need("id"), entry));
     const auto same = vocabulary.find(token.content);
     if (same != vocabulary.end() && same->second != token.id) {
       entry.fail(fmt::format("`{}` has id {} here and {} in the vocabulary", token.content,
@@ -48,13 +43,19 @@ std::vector<AddedToken> read_added_tokens(const Fields& file, const Vocabulary& 
 
 class JsonTokenizer : public Backend {
  public:
-  explicit JsonTokenizer(const Fields& file)
+  JsonTokenizer(const Fields& file, const TokenizerConfig& config)
       : normalizer_(part_or_none<Normalizer>(file, "normalizer")),
         pre_tokenizer_(part_or_none<PreTokenizer>(file, "pre_tokenizer")),
         model_(file.object("model"), pre_tokenizer_.is_byte_level()),
         post_processor_(part_or_none<PostProcessor>(file, "post_processor")) {
-    const std::vector<AddedToken> added = read_added_tokens(file, model_.vocabulary());
-    vocabulary_ = static_cast<std::int64_t>(model_.vocabulary().size());
+    const Vocabulary& vocabulary = model_.vocabulary();
+    std::vector<AddedToken> added = read_added_tokens(file, vocabulary);
+    vocabulary_ = static_cast<std::int64_t>(vocabulary.size());
+    const auto id_in_model = [&](std::string_view token) {
+      const auto found = vocabulary.find(token);
+      return found == vocabulary.end() ? std::nullopt : std::optional(found->second);
+    };
+    merge_added_tokens(added, config, vocabulary_, id_in_model, notes_);
     std::vector<AddedToken> plain;
     std::vector<AddedToken> normalized;
     RegexScratch scratch;
@@ -62,12 +63,17 @@ class JsonTokenizer : public Backend {
       if (!model_.vocabulary().contains(token.content)) {
         vocabulary_ += added_.emplace(token.content, token.id).second ? 1 : 0;
       }
+      if (token.content.size() > kLongestAddedToken) {
+        file.fail(fmt::format("the added token `{}` has {} bytes; at most {} are accepted",
+                              shortened(token.content), token.content.size(), kLongestAddedToken));
+      }
       if (token.normalized) token.content = normalizer_(token.content, scratch);
       (token.normalized ? normalized : plain).push_back(std::move(token));
     }
     plain_ = TokenMatcher(std::move(plain));
     normalized_ = TokenMatcher(std::move(normalized));
-    set_texts(JsonDecoder(file.object("decoder")), added);
+    set_texts(part_or_none<JsonDecoder>(file, "decoder"), added);
+    surround(config);
   }
 
   std::vector<std::int32_t> encode(std::string_view text, SpecialTokens mode) const override {
@@ -117,6 +123,44 @@ class JsonTokenizer : public Backend {
   std::shared_ptr<const TokenTexts> texts() const override { return texts_; }
 
  private:
+  // What is put around a text. A template in tokenizer.json decides; without one the flags of
+  // tokenizer_config.json do, which transformers 5 leaves aside.
+  void surround(const TokenizerConfig& config) {
+    struct Side {
+      const char* flag;
+      const char* name;
+      std::optional<bool> wanted;
+      const std::optional<std::string>& token;
+      std::vector<std::int32_t>& ids;
+    };
+    for (const Side& side : {Side{"add_bos_token", "bos_token", config.adds_begin, config.begin,
+                                  post_processor_.before},
+                             Side{"add_eos_token", "eos_token", config.adds_end, config.end,
+                                  post_processor_.behind}}) {
+      if (!side.wanted) continue;
+      const auto id = side.token ? id_of(*side.token) : std::nullopt;
+      if (post_processor_.has_template) {
+        const bool has =
+            id ? std::ranges::find(side.ids, *id) != side.ids.end() : !side.ids.empty();
+        if (has != *side.wanted) {
+          notes_.push_back(fmt::format(
+              "tokenizer_config.json has {}: {}, but the template of tokenizer.json {} the {}; the "
+              "template is heeded, as transformers 5 does",
+              side.flag, *side.wanted, has ? "puts" : "does not put", side.name));
+        }
+      } else if (*side.wanted && id) {
+        side.ids.push_back(*id);
+        notes_.push_back(fmt::format(
+            "tokenizer_config.json has {}: true, of which tokenizer.json says nothing; the {} `{}` "
+            "is put, as transformers 4 does and transformers 5 does not",
+            side.flag, side.name, *side.token));
+      } else if (*side.wanted) {
+        notes_.push_back(fmt::format("tokenizer_config.json has {}: true, but no {}; none is put",
+                                     side.flag, side.name));
+      }
+    }
+  }
+
   void set_texts(const JsonDecoder& decoder, const std::vector<AddedToken>& added) {
     auto texts = std::make_shared<TokenTexts>();
     const auto put = [&](const std::string& token, std::int32_t id, bool special) {
@@ -143,15 +187,10 @@ class JsonTokenizer : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> load_tokenizer_json(const std::filesystem::path& path) {
-  nlohmann::json json;
-  try {
-    json = nlohmann::json::parse(read_text_file(path, ErrorCode::input, kLargestFile));
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorCode::input, fmt::format("{}: is not JSON: {}; fetch the checkpoint again",
-                                              path.string(), error.what()));
-  }
-  return std::make_unique<JsonTokenizer>(Fields(json, path.string()));
+std::unique_ptr<Backend> load_tokenizer_json(const std::filesystem::path& path,
+                                             const TokenizerConfig& config) {
+  const nlohmann::json json = read_json_file(path, kLargestFile);
+  return std::make_unique<JsonTokenizer>(Fields(json, path.string()), config);
 }
 
 }  // namespace powerprefill::text

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "text/limits.hpp"
 #include "text/unicode_forms.hpp"
 #include "text/utf8.hpp"
 
@@ -20,6 +21,8 @@ struct Normalizer::Step {
 };
 
 namespace {
+
+constexpr std::string_view kWhat = "the normalizer";
 
 std::string strip(std::string text, bool left, bool right) {
   std::size_t begin = 0;
@@ -38,8 +41,9 @@ std::string strip(std::string text, bool left, bool right) {
   return text.substr(begin, end - begin);
 }
 
+// `size` is that of the text which the normalizer was given.
 std::string replace(const std::string& text, const Regex& pattern, const std::string& by,
-                    RegexScratch& scratch) {
+                    std::size_t size, RegexScratch& scratch) {
   std::string out;
   out.reserve(text.size() + text.size() / 4);
   std::size_t done = 0;
@@ -48,6 +52,7 @@ std::string replace(const std::string& text, const Regex& pattern, const std::st
     const auto match = pattern.find(text, from, scratch);
     if (!match) break;
     out.append(text, done, match->begin - done);
+    check_growth(size, out.size() + by.size(), kWhat);
     out += by;
     done = match->end;
     from = match->end;
@@ -94,9 +99,11 @@ void Normalizer::add(const Fields& description) {
     description.unsupported(fmt::format("the normalizer `{}`", type));
   }
   steps_.push_back(std::move(step));
+  check_steps(steps_.size(), description);
 }
 
 std::string Normalizer::operator()(std::string text, RegexScratch& scratch) const {
+  const std::size_t size = text.size();
   for (const auto& step : steps_) {
     switch (step->kind) {
       case Step::Kind::form:
@@ -109,12 +116,14 @@ std::string Normalizer::operator()(std::string text, RegexScratch& scratch) cons
         text = strip(std::move(text), step->left, step->right);
         break;
       case Step::Kind::prepend:
+        check_growth(size, text.size() + step->text.size(), kWhat);
         if (!text.empty()) text.insert(0, step->text);
         break;
       case Step::Kind::replace:
-        text = replace(text, *step->pattern, step->text, scratch);
+        text = replace(text, *step->pattern, step->text, size, scratch);
         break;
     }
+    check_growth(size, text.size(), kWhat);
   }
   return text;
 }

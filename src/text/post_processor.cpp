@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "text/limits.hpp"
+
 namespace powerprefill::text {
 
 void PostProcessor::add(const Fields& description) {
@@ -16,6 +18,7 @@ void PostProcessor::add(const Fields& description) {
 }
 
 void PostProcessor::add_template(const Fields& description) {
+  has_template = true;
   std::vector<std::int32_t> first;
   std::vector<std::int32_t> last;
   bool behind_text = false;
@@ -31,7 +34,11 @@ void PostProcessor::add_template(const Fields& description) {
     const Fields token = description.object("special_tokens").object(name);
     const nlohmann::json& ids = token.need("ids");
     if (!ids.is_array()) token.fail("key `ids` is not a list");
+    if (ids.size() > kMostTokensAround) token.fail("has too many ids");
     for (const auto& id : ids) (behind_text ? last : first).push_back(token_id(id, token));
+    if (before.size() + behind.size() + first.size() + last.size() > kMostTokensAround) {
+      description.fail(fmt::format("puts more than {} tokens around a text", kMostTokensAround));
+    }
   }
   if (!behind_text) description.unsupported("a template without the text");
   // Of several templates in a row, the later ones are put around the earlier.

@@ -11,6 +11,7 @@ namespace powerprefill::text {
 struct PostProcessor {
   std::vector<std::int32_t> before;  // e.g. the token that begins a text
   std::vector<std::int32_t> behind;
+  bool has_template = false;  // it says what is put around a text, be it nothing
 
   PostProcessor() = default;
   // TemplateProcessing (of one text), ByteLevel, and sequences of them. Throws Error(input) that

@@ -4,7 +4,9 @@
 
 #include <optional>
 
+#include "text/limits.hpp"
 #include "text/split.hpp"
+#include "text/utf8.hpp"
 
 namespace powerprefill::text {
 
@@ -88,6 +90,9 @@ void PreTokenizer::add(const Fields& description) {
     split(R"(\s)", SplitBehavior::removed);
   } else if (type == "Metaspace") {
     stage->space = description.string("replacement");
+    if (stage->space.empty() || scan_at(stage->space, 0).bytes != stage->space.size()) {
+      description.fail("the replacement is not one character");
+    }
     const bool adds = description.flag("add_prefix_space", true);
     const std::string scheme = description.string_or("prepend_scheme", adds ? "always" : "never");
     if (scheme != "always" && scheme != "first" && scheme != "never") {
@@ -104,6 +109,7 @@ void PreTokenizer::add(const Fields& description) {
     description.unsupported(fmt::format("the pre-tokenizer `{}`", type));
   }
   stages_.push_back(std::move(stage));
+  check_steps(stages_.size(), description);
 }
 
 void PreTokenizer::run(std::string_view text, bool opens_prompt, RegexScratch& scratch,

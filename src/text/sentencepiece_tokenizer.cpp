@@ -4,24 +4,57 @@
 
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
+#include <exception>
+#include <new>
 #include <unordered_map>
 
-#include "base/checked.hpp"
 #include "base/files.hpp"
+#include "base/json.hpp"
 #include "text/added_tokens.hpp"
 #include "text/backend.hpp"
-#include "text/fields.hpp"
+#include "text/bpe.hpp"
+#include "text/limits.hpp"
 
 namespace powerprefill::text {
 
 namespace {
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
+using sentencepiece::SentencePieceProcessor;
 
-std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id) {
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
+constexpr std::int64_t kLargestFile = std::int64_t{256} << 20;
+// Fields of a message that follow it replace its own: normalizer_spec.add_dummy_prefix = false.
+constexpr std::string_view kWithoutPrefix("\x1A\x02\x18\x00", 4);
+
+// The library throws what it will for a damaged model.
+template <typename Work>
+auto guarded(const std::filesystem::path& path, const Work& work) {
+  try {
+    return work();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(ErrorCode::input,
+                fmt::format("{}: the SentencePiece library fails on the model: {}; fetch the "
+                            "checkpoint again",
+                            path.string(), shortened(error.what(), 240)));
+  }
+}
+
+void load(SentencePieceProcessor& model, const std::string& bytes,
+          const std::filesystem::path& path) {
+  const auto status = model.LoadFromSerializedProto(bytes);
+  if (status.ok()) return;
+  throw Error(ErrorCode::input,
+              fmt::format("{}: is not a SentencePiece model: {}; fetch the checkpoint again",
+                          path.string(), shortened(status.ToString(), 240)));
+}
+
+std::string bytes_of(const SentencePieceProcessor& model, int id) {
   const std::string& piece = model.IdToPiece(id);
-  if (model.IsByte(id)) {
+  if (model.IsByte(id) && piece.size() == 6) {  // "<0x0A>"
     unsigned byte = 0;
     std::from_chars(piece.data() + 3, piece.data() + piece.size() - 1, byte, 16);
     return {static_cast<char>(byte)};
@@ -37,48 +70,30 @@ std::string bytes_of(const sentencepiece::SentencePieceProcessor& model, int id)
 
 class SentencePieceTokenizer : public Backend {
  public:
-  SentencePieceTokenizer(const std::filesystem::path& path, bool wants_begin, bool wants_end) {
-    const auto status = model_.Load(path.string());
-    if (!status.ok()) {
-      throw Error(ErrorCode::input,
-                  fmt::format("{}: is not a SentencePiece model: {}; fetch the checkpoint again",
-                              path.string(), status.ToString()));
+  SentencePieceTokenizer(const std::filesystem::path& path, const TokenizerConfig& config)
+      : path_(path) {
+    const std::string bytes = read_text_file(path, ErrorCode::input, kLargestFile);
+    load(model_, bytes, path);
+    // transformers 5 takes its class for Llama as if it said so.
+    const bool is_llama =
+        config.tokenizer_class.starts_with("LlamaTokenizer") && config.model_type == "llama";
+    if (!config.legacy.value_or(!is_llama)) {
+      inner_.emplace();
+      load(*inner_, bytes + std::string(kWithoutPrefix), path);
     }
-    if (wants_begin && model_.bos_id() >= 0) before_.push_back(model_.bos_id());
-    if (wants_end && model_.eos_id() >= 0) behind_.push_back(model_.eos_id());
-    auto texts = std::make_shared<TokenTexts>();
-    std::vector<AddedToken> special;
-    for (int id = 0; id < model_.GetPieceSize(); ++id) {
-      const bool is_special = model_.IsControl(id) || model_.IsUnknown(id);
-      texts->tokens.push_back({bytes_of(model_, id), !model_.IsUnused(id), is_special});
-      if (is_special) {
-        special.push_back({.id = id, .content = model_.IdToPiece(id), .special = true});
-      }
-    }
-    special_ = TokenMatcher(std::move(special));
-    // The library puts a space before every text (unless the model says otherwise).
-    std::vector<int> ids;
-    if (model_.Encode("a", &ids).ok() && !ids.empty()) {
-      texts->spaces_off_start =
-          std::string_view(model_.IdToPiece(ids.front())).starts_with(kSpace) ? 1 : 0;
-    }
-    texts_ = std::move(texts);
+    read_pieces();
+    add_tokens(config);
+    surround(config);
   }
 
   std::vector<std::int32_t> encode(std::string_view text, SpecialTokens mode) const override {
     const bool is_whole = mode == SpecialTokens::added;
     std::vector<std::int32_t> ids;
     if (is_whole) ids = before_;
-    special_.run(
+    matcher_.run(
         text, mode == SpecialTokens::plain,
         [&](std::string_view section) {
-          std::vector<int> some;
-          const auto status = model_.Encode({section.data(), section.size()}, &some);
-          if (!status.ok()) {
-            throw Error(ErrorCode::input, fmt::format("SentencePiece cannot encode {} bytes: {}",
-                                                      section.size(), status.ToString()));
-          }
-          ids.insert(ids.end(), some.begin(), some.end());
+          encode_section(section, section.data() == text.data(), ids);
         },
         [&](const AddedToken& token) { ids.push_back(token.id); });
     if (is_whole) ids.insert(ids.end(), behind_.begin(), behind_.end());
@@ -86,42 +101,119 @@ class SentencePieceTokenizer : public Backend {
   }
 
   std::optional<std::int32_t> id_of(std::string_view token) const override {
+    const auto found = added_.find(token);
+    return found == added_.end() ? piece_of(token) : std::optional(found->second);
+  }
+
+  std::int64_t vocabulary() const override {
+    return std::max<std::int64_t>(model_.GetPieceSize(),
+                                  static_cast<std::int64_t>(texts_->tokens.size()));
+  }
+  std::shared_ptr<const TokenTexts> texts() const override { return texts_; }
+
+ private:
+  std::optional<std::int32_t> piece_of(std::string_view token) const {
     const int id = model_.PieceToId({token.data(), token.size()});
     // Unknown pieces get the id of the one that stands for them.
     if (id < 0 || id >= model_.GetPieceSize() || model_.IdToPiece(id) != token) return std::nullopt;
     return id;
   }
 
-  std::int64_t vocabulary() const override { return model_.GetPieceSize(); }
-  std::shared_ptr<const TokenTexts> texts() const override { return texts_; }
+  void read_pieces() {
+    for (int id = 0; id < model_.GetPieceSize(); ++id) {
+      const bool is_special = model_.IsControl(id) || model_.IsUnknown(id);
+      texts_->tokens.push_back({bytes_of(model_, id), !model_.IsUnused(id), is_special});
+      if (is_special) {
+        tokens_.push_back({.id = id, .content = model_.IdToPiece(id), .special = true});
+      }
+    }
+    // The library puts a space before every text (unless the model says otherwise).
+    std::vector<int> ids;
+    if (model_.Encode("a", &ids).ok() && !ids.empty()) {
+      has_prefix_ = std::string_view(model_.IdToPiece(ids.front())).starts_with(kSpace);
+    }
+    texts_->spaces_off_start = has_prefix_ ? 1 : 0;
+  }
 
- private:
-  sentencepiece::SentencePieceProcessor model_;
-  TokenMatcher special_;
+  void add_tokens(TokenizerConfig config) {
+    // There is no normalised text to look for them in.
+    for (AddedToken& token : config.added) token.normalized = false;
+    merge_added_tokens(
+        tokens_, config, model_.GetPieceSize(),
+        [&](std::string_view token) { return piece_of(token); }, notes_);
+    for (const AddedToken& token : tokens_) {
+      if (token.content.size() > kLongestAddedToken) {
+        throw Error(ErrorCode::input,
+                    fmt::format("{}: the added token `{}` has {} bytes; at most {} are accepted",
+                                path_.string(), shortened(token.content), token.content.size(),
+                                kLongestAddedToken));
+      }
+      added_.emplace(token.content, token.id);
+      const auto place = static_cast<std::size_t>(token.id);
+      if (place >= texts_->tokens.size()) texts_->tokens.resize(place + 1);
+      if (!texts_->tokens[place].exists) texts_->tokens[place] = {token.content, true, false};
+      texts_->tokens[place].special = token.special;
+    }
+    matcher_ = TokenMatcher(tokens_);
+  }
+
+  void surround(const TokenizerConfig& config) {
+    const auto put = [&](std::vector<std::int32_t>& ids, const std::optional<std::string>& name,
+                         int id_of_model) {
+      const auto id = name ? id_of(*name) : std::nullopt;
+      if (id || id_of_model >= 0) ids.push_back(id ? *id : id_of_model);
+    };
+    if (config.adds_begin.value_or(true)) put(before_, config.begin, model_.bos_id());
+    if (config.adds_end.value_or(false)) put(behind_, config.end, model_.eos_id());
+    if (!config.adds_begin && !before_.empty()) {
+      notes_.emplace_back(
+          "nothing beside tokenizer.model says add_bos_token; the token that begins a text is put, "
+          "as transformers 4 does and transformers 5 does not");
+    }
+  }
+
+  void encode_section(std::string_view section, bool is_first,
+                      std::vector<std::int32_t>& ids) const {
+    const SentencePieceProcessor* model = &model_;
+    if (inner_ && has_prefix_) {
+      // One space begins the text, be it the library's or its own; the other sections have theirs.
+      const std::size_t own = section.starts_with(' ')      ? 1
+                              : section.starts_with(kSpace) ? kSpace.size()
+                                                            : 0;
+      if (is_first && own < section.size()) {
+        section.remove_prefix(own);
+      } else {
+        model = &*inner_;
+      }
+    }
+    std::vector<int> some;
+    guarded(path_, [&] {
+      const auto status = model->Encode({section.data(), section.size()}, &some);
+      if (!status.ok()) {
+        throw Error(ErrorCode::input, fmt::format("SentencePiece cannot encode {} bytes: {}",
+                                                  section.size(), status.ToString()));
+      }
+    });
+    ids.insert(ids.end(), some.begin(), some.end());
+  }
+
+  std::filesystem::path path_;
+  SentencePieceProcessor model_;
+  std::optional<SentencePieceProcessor> inner_;  // without a space before a text
+  bool has_prefix_ = false;
+  std::vector<AddedToken> tokens_;
+  Vocabulary added_;
+  TokenMatcher matcher_;
   std::vector<std::int32_t> before_;
   std::vector<std::int32_t> behind_;
-  std::shared_ptr<const TokenTexts> texts_;
+  std::shared_ptr<TokenTexts> texts_ = std::make_shared<TokenTexts>();
 };
 
 }  // namespace
 
 std::unique_ptr<Backend> load_sentencepiece(const std::filesystem::path& path,
-                                            const std::filesystem::path& config) {
-  bool wants_begin = true;
-  bool wants_end = false;
-  std::error_code unclear;
-  if (std::filesystem::exists(config, unclear)) {
-    try {
-      const auto json = nlohmann::json::parse(read_text_file(config, ErrorCode::input));
-      const Fields fields(json, config.string());
-      wants_begin = fields.flag("add_bos_token", true);
-      wants_end = fields.flag("add_eos_token", false);
-    } catch (const nlohmann::json::exception& error) {
-      throw Error(ErrorCode::input, fmt::format("{}: is not JSON: {}; fetch the checkpoint again",
-                                                config.string(), error.what()));
-    }
-  }
-  return std::make_unique<SentencePieceTokenizer>(path, wants_begin, wants_end);
+                                            const TokenizerConfig& config) {
+  return guarded(path, [&] { return std::make_unique<SentencePieceTokenizer>(path, config); });
 }
 
 }  // namespace powerprefill::text

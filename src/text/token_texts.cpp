@@ -15,6 +15,7 @@ std::string TokenReader::next(std::int32_t id) {
     std::erase(bytes, ' ');
     return stream_.feed(bytes);
   }
+  if (!is_first && texts_->joined_by_spaces) return stream_.feed(' ' + token.bytes);
   std::string_view bytes = token.bytes;
   while (spaces_off_ > 0 && !bytes.empty()) {
     if (!bytes.starts_with(' ')) {

@@ -18,7 +18,8 @@ struct TokenTexts {
     bool exists = false;
     bool special = false;
   };
-  std::vector<Token> tokens;  // by id
+  std::vector<Token> tokens;      // by id
+  bool joined_by_spaces = false;  // a space between tokens
   // What a text loses at its start: so many spaces, or those of its first token.
   std::int32_t spaces_off_start = 0;
   bool first_token_without_spaces = false;

@@ -27,11 +27,12 @@ bool Tokenizer::exists(const std::filesystem::path& folder) {
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
   std::error_code unclear;
   if (std::filesystem::exists(folder / kJson, unclear)) {
-    return Tokenizer(text::load_tokenizer_json(folder / kJson));
+    return Tokenizer(
+        text::load_tokenizer_json(folder / kJson, text::TokenizerConfig::read(folder)));
   }
   if (std::filesystem::exists(folder / kSentencePiece, unclear)) {
     return Tokenizer(
-        text::load_sentencepiece(folder / kSentencePiece, folder / "tokenizer_config.json"));
+        text::load_sentencepiece(folder / kSentencePiece, text::TokenizerConfig::read(folder)));
   }
   throw Error(
       ErrorCode::input,
@@ -64,6 +65,10 @@ std::int64_t Tokenizer::vocabulary() const {
 
 std::optional<std::int32_t> Tokenizer::id_of(std::string_view token) const {
   return backend_->id_of(token);
+}
+
+const std::vector<std::string>& Tokenizer::notes() const {
+  return backend_->notes();
 }
 
 StreamingDecoder::StreamingDecoder(const Tokenizer& tokenizer, bool skip_special)

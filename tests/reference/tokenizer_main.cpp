@@ -4,7 +4,7 @@
 //
 // A line is {"text": "...", "mode": "added|recognised|plain"} or {"ids": [...], "skip": true}; its
 // result is {"ids": [...]}, {"text": "..."}, or {"error": "..."}. With {"file": "F"} the text is
-// the file's, and the result has only "count" and "seconds".
+// the file's, and the result has only "count" and "seconds". {"notes": true} asks for the notes.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -27,6 +27,7 @@ SpecialTokens mode_of(const std::string& name) {
 
 nlohmann::json answer(const Tokenizer& tokenizer, const nlohmann::json& line) {
   const SpecialTokens mode = mode_of(line.value("mode", "added"));
+  if (line.contains("notes")) return {{"notes", tokenizer.notes()}};
   if (line.contains("file")) {
     const std::string text = read_text_file(line["file"].get<std::string>(), ErrorCode::input);
     const double begin = seconds_now();
