@@ -1,35 +1,13 @@
 #include "text/added_tokens.hpp"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 
+#include "text/code_points.hpp"
 #include "text/utf8.hpp"
 
 namespace powerprefill::text {
 
 namespace {
-
-// The classes that a regular expression's \w has (UTS #18), but for some symbols that count as
-// alphabetic.
-bool is_word_character(char32_t c) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      return c == 0x200C || c == 0x200D;
-  }
-}
 
 // The start of the character that ends at `end`, which is not 0.
 std::size_t start_of_last(std::string_view text, std::size_t end) {
@@ -38,10 +16,13 @@ std::size_t start_of_last(std::string_view text, std::size_t end) {
   return start;
 }
 
+bool is_word(char32_t character) {
+  return rust_word_characters().contains(character);
+}
+
 bool touches_word(std::string_view text, std::size_t begin, std::size_t end) {
-  const bool before =
-      begin > 0 && is_word_character(scan_at(text, start_of_last(text, begin)).value);
-  return before || (end < text.size() && is_word_character(scan_at(text, end).value));
+  const bool before = begin > 0 && is_word(scan_at(text, start_of_last(text, begin)).value);
+  return before || (end < text.size() && is_word(scan_at(text, end).value));
 }
 
 }  // namespace

@@ -48,8 +48,9 @@ std::string replace(const std::string& text, const Regex& pattern, const std::st
   out.reserve(text.size() + text.size() / 4);
   std::size_t done = 0;
   std::size_t from = 0;
+  RegexSearch search(pattern, text, scratch);
   while (from <= text.size()) {
-    const auto match = pattern.find(text, from, scratch);
+    const auto match = search.find(from);
     if (!match) break;
     out.append(text, done, match->begin - done);
     check_growth(size, out.size() + by.size(), kWhat);

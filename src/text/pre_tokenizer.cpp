@@ -17,7 +17,6 @@ constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 // \w of Rust's regex, which is not Oniguruma's.
 constexpr std::string_view kRustWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D})";
-constexpr std::string_view kPunctuation = R"([\p{P}!-/:-@\[-`{-~])";
 
 enum class Prefix { never, unless_there, opening };
 
@@ -80,14 +79,16 @@ void PreTokenizer::add(const Fields& description) {
     if (description.flag("use_regex", true)) split(kByteLevelPattern, SplitBehavior::isolated);
   } else if (type == "Digits") {
     const bool each = description.flag("individual_digits", false);
-    split(R"(\p{N})", each ? SplitBehavior::isolated : SplitBehavior::contiguous);
+    stage->split =
+        Split{Regex::one_of(digits()), each ? SplitBehavior::isolated : SplitBehavior::contiguous};
   } else if (type == "Punctuation") {
-    split(kPunctuation,
-          split_behavior(description.string_or("behavior", "Isolated"), description.where()));
+    stage->split =
+        Split{Regex::one_of(punctuation()),
+              split_behavior(description.string_or("behavior", "Isolated"), description.where())};
   } else if (type == "Whitespace") {
     split(fmt::format(R"([{0}]+|[^{0}\s]+)", kRustWord), SplitBehavior::removed, true);
   } else if (type == "WhitespaceSplit") {
-    split(R"(\s)", SplitBehavior::removed);
+    stage->split = Split{Regex::one_of(white_space()), SplitBehavior::removed};
   } else if (type == "Metaspace") {
     stage->space = description.string("replacement");
     if (stage->space.empty() || scan_at(stage->space, 0).bytes != stage->space.size()) {

@@ -1,4 +1,4 @@
-// Regular expressions of tokenizer.json, with Unicode classes, through PCRE2.
+// Regular expressions of tokenizer.json, with Unicode classes of our own, through PCRE2.
 #pragma once
 
 #include <cstddef>
@@ -7,9 +7,13 @@
 #include <string>
 #include <string_view>
 
+#include "text/code_points.hpp"
+
 namespace powerprefill::text {
 
-// Memory for matching; any number of expressions may share one, one after the other.
+struct LetterPattern;
+
+// Memory for matching; any number of searches may share one, in one thread.
 class RegexScratch {
  public:
   RegexScratch();
@@ -18,7 +22,7 @@ class RegexScratch {
   RegexScratch& operator=(const RegexScratch&) = delete;
 
  private:
-  friend class Regex;
+  friend class RegexSearch;
   struct State;
   std::unique_ptr<State> state_;
 };
@@ -35,19 +39,41 @@ class Regex {
   static Regex from_oniguruma(std::string_view pattern, const std::string& where);
   // Matches exactly this text.
   static Regex literal(std::string_view text);
-
-  // The first match at or behind `from`. `subject` has to be well-formed UTF-8 and `from` the start
-  // of a character. Throws Error(input) when matching takes more memory than is allowed.
-  std::optional<Match> find(std::string_view subject, std::size_t from,
-                            RegexScratch& scratch) const;
+  // Matches one character of the set.
+  static Regex one_of(const CodePointSet& set);
 
  private:
+  friend class RegexSearch;
   struct Code;
-  Regex(std::string_view pattern, unsigned options, const std::string& where);
-  std::shared_ptr<const Code> code_;
+  Regex() = default;
+  explicit Regex(LetterPattern pattern, const std::string& where, std::string_view shown);
+  std::shared_ptr<const Code> code_;  // none: a literal
+  std::string text_;
 };
 
-// `pattern` rewritten for PCRE2.
-std::string to_pcre2(std::string_view pattern, const std::string& where);
+// The matches of an expression in one text, which is well-formed UTF-8 and outlives the search.
+class RegexSearch {
+ public:
+  RegexSearch(const Regex& regex, std::string_view text, RegexScratch& scratch);
+  ~RegexSearch();
+  RegexSearch(const RegexSearch&) = delete;
+  RegexSearch& operator=(const RegexSearch&) = delete;
+
+  // The first match at or behind `from`, the start of a character. Takes the time of a walk from
+  // the call before. Throws Error(input) when matching takes more steps or memory than is allowed.
+  std::optional<Regex::Match> find(std::size_t from);
+
+ private:
+  std::size_t character_at(std::size_t byte);
+  std::size_t byte_at(std::size_t character);
+
+  const Regex& regex_;
+  std::string_view text_;
+  RegexScratch::State& scratch_;
+  std::string letters_;  // of the text's characters
+  // A place in the text, from where the next is looked for.
+  std::size_t byte_ = 0;
+  std::size_t character_ = 0;
+};
 
 }  // namespace powerprefill::text

@@ -77,9 +77,10 @@ void split_text(std::string_view text, const Split& split, RegexScratch& scratch
   Joiner joiner(split.behavior, emit);
   std::size_t done = 0;
   std::size_t from = 0;
+  RegexSearch search(split.pattern, text, scratch);
   bool after_match = false;
   while (from <= text.size()) {
-    const auto match = split.pattern.find(text, from, scratch);
+    const auto match = search.find(from);
     if (!match) break;
     const bool is_empty = match->begin == match->end;
     from = match->end;

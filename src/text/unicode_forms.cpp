@@ -8,16 +8,24 @@
 #include <vector>
 
 #include "powerprefill/error.hpp"
+#include "text/code_points.hpp"
 #include "text/utf8.hpp"
 
 namespace powerprefill::text {
 
 namespace {
 
+// A character that the forms leave as it is: it came after the version that the reference knows.
+// Of the others, forms never change, whatever version the library has.
+bool is_inert(utf8proc_int32_t c) {
+  constexpr utf8proc_int32_t kFirst = 0x378;
+  return c >= kFirst && unknown_to_forms().contains(static_cast<char32_t>(c));
+}
+
 // Sorts every run of marks by combining class. utf8proc's own sorting takes quadratic time.
 void order_marks(std::vector<utf8proc_int32_t>& characters) {
   const auto class_of = [](utf8proc_int32_t c) {
-    return c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class;
+    return c < 0x300 || is_inert(c) ? 0 : utf8proc_get_property(c)->combining_class;
   };
   const auto is_mark = [&](utf8proc_int32_t c) { return class_of(c) != 0; };
   auto run = characters.begin();
@@ -31,6 +39,23 @@ void order_marks(std::vector<utf8proc_int32_t>& characters) {
   }
 }
 
+// Composes what lies between inert characters, each stretch by itself.
+void compose(std::vector<utf8proc_int32_t>& characters) {
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  auto done = characters.begin();  // the composed text's end
+  for (auto begin = characters.begin(); begin != characters.end();) {
+    const auto end = std::find_if(begin, characters.end(), is_inert);
+    if (begin != end) {
+      const auto count = utf8proc_normalize_utf32(&*begin, end - begin, options);
+      if (count < 0) throw Error(ErrorCode::internal, utf8proc_errmsg(count));
+      done = std::copy(begin, begin + count, done);
+    }
+    begin = end;
+    if (begin != characters.end()) *done++ = *begin++;
+  }
+  characters.erase(done, characters.end());
+}
+
 void append_form(std::string& out, std::string_view text, UnicodeForm form) {
   const auto decompose = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
                                                         (form.compatibility ? UTF8PROC_COMPAT : 0));
@@ -41,7 +66,7 @@ void append_form(std::string& out, std::string_view text, UnicodeForm form) {
     const Scan scan = scan_at(text, i);
     i += scan.bytes;
     const auto value = static_cast<utf8proc_int32_t>(scan.value);
-    if (value < 0xA0) {
+    if (value < 0xA0 || is_inert(value)) {
       characters.push_back(value);
       continue;
     }
@@ -54,15 +79,8 @@ void append_form(std::string& out, std::string_view text, UnicodeForm form) {
     characters.insert(characters.end(), parts.begin(), parts.begin() + count);
   }
   order_marks(characters);
-  auto count = static_cast<utf8proc_ssize_t>(characters.size());
-  if (form.compose) {
-    const auto compose = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    count = utf8proc_normalize_utf32(characters.data(), count, compose);
-    if (count < 0) throw Error(ErrorCode::internal, utf8proc_errmsg(count));
-  }
-  for (utf8proc_ssize_t i = 0; i < count; ++i) {
-    append_utf8(out, static_cast<char32_t>(characters[static_cast<std::size_t>(i)]));
-  }
+  if (form.compose) compose(characters);
+  for (const utf8proc_int32_t c : characters) append_utf8(out, static_cast<char32_t>(c));
 }
 
 bool is_ascii(char c) {
@@ -98,8 +116,7 @@ std::string to_lower_case(std::string_view text) {
       out += "i\xCC\x87";
       continue;
     }
-    append_utf8(out,
-                static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(scan.value))));
+    append_utf8(out, lower_case(scan.value));
   }
   return out;
 }

@@ -53,8 +53,9 @@ TEST(Regex, white_space_is_unicodes) {
 }
 
 TEST(Regex, dialect) {
-  EXPECT_EQ(to_pcre2(R"([\s\p{L}]?\p{N}{1,3}\\s)", "x"), R"([\p{WSpace}\p{L}]?\p{N}{1,3}\\s)");
-  EXPECT_EQ(to_pcre2(R"(\h)", "x"), "[0-9a-fA-F]");
+  EXPECT_EQ(split("a1234\\s", R"([\s\p{L}]?\p{N}{1,3}|\\s)", "Isolated"),
+            (Pieces{"a123", "4", "\\s"}));
+  EXPECT_EQ(split("gaFg", R"(\h+)", "Isolated"), (Pieces{"g", "aF", "g"}));
   for (const char* pattern : {R"(a\b)", R"([a&&b])", R"([a[b]])", R"(a{1,2}+)", R"(\X)", R"(a\)",
                               R"((?m:a))", R"((a)", R"(\p{Klingon})"}) {
     EXPECT_THROW(Regex::from_oniguruma(pattern, "x"), Error) << pattern;
