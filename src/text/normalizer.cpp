@@ -47,19 +47,12 @@ std::string replace(const std::string& text, const Regex& pattern, const std::st
   std::string out;
   out.reserve(text.size() + text.size() / 4);
   std::size_t done = 0;
-  std::size_t from = 0;
   RegexSearch search(pattern, text, scratch);
-  while (from <= text.size()) {
-    const auto match = search.find(from);
-    if (!match) break;
+  while (const auto match = search.next()) {
     out.append(text, done, match->begin - done);
     check_growth(size, out.size() + by.size(), kWhat);
     out += by;
     done = match->end;
-    from = match->end;
-    if (match->begin == match->end) {
-      from += from < text.size() ? scan_at(text, from).bytes : 1;
-    }
   }
   out.append(text, done);
   return out;

@@ -133,6 +133,21 @@ std::size_t RegexSearch::byte_at(std::size_t character) {
   return byte_;
 }
 
+std::optional<Regex::Match> RegexSearch::next() {
+  while (from_ <= text_.size()) {
+    const auto match = find(from_);
+    if (!match) break;
+    const bool is_empty = match->begin == match->end;
+    from_ = match->end;
+    if (is_empty) from_ += from_ < text_.size() ? bytes_from(text_[from_]) : 1;
+    if (is_empty && last_end_ == match->begin) continue;
+    last_end_ = match->end;
+    return match;
+  }
+  from_ = text_.size() + 1;
+  return std::nullopt;
+}
+
 std::optional<Regex::Match> RegexSearch::find(std::size_t from) {
   if (!regex_.code_) {
     const std::size_t found = text_.find(regex_.text_, from);

@@ -59,11 +59,13 @@ class RegexSearch {
   RegexSearch(const RegexSearch&) = delete;
   RegexSearch& operator=(const RegexSearch&) = delete;
 
-  // The first match at or behind `from`, the start of a character. Takes the time of a walk from
-  // the call before. Throws Error(input) when matching takes more steps or memory than is allowed.
-  std::optional<Regex::Match> find(std::size_t from);
+  // The next match, behind the one before; an empty one right behind another is none. Throws
+  // Error(input) when matching takes more steps or memory than is allowed.
+  std::optional<Regex::Match> next();
 
  private:
+  // The first match at or behind `from`, the start of a character.
+  std::optional<Regex::Match> find(std::size_t from);
   std::size_t character_at(std::size_t byte);
   std::size_t byte_at(std::size_t character);
 
@@ -71,6 +73,8 @@ class RegexSearch {
   std::string_view text_;
   RegexScratch::State& scratch_;
   std::string letters_;  // of the text's characters
+  std::size_t from_ = 0;
+  std::optional<std::size_t> last_end_;  // of the match before
   // A place in the text, from where the next is looked for.
   std::size_t byte_ = 0;
   std::size_t character_ = 0;

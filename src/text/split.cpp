@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "powerprefill/error.hpp"
-#include "text/utf8.hpp"
 
 namespace powerprefill::text {
 
@@ -76,21 +75,11 @@ void split_text(std::string_view text, const Split& split, RegexScratch& scratch
                 const std::function<void(std::string_view)>& emit) {
   Joiner joiner(split.behavior, emit);
   std::size_t done = 0;
-  std::size_t from = 0;
   RegexSearch search(split.pattern, text, scratch);
-  bool after_match = false;
-  while (from <= text.size()) {
-    const auto match = search.find(from);
-    if (!match) break;
-    const bool is_empty = match->begin == match->end;
-    from = match->end;
-    if (is_empty) from += from < text.size() ? scan_at(text, from).bytes : 1;
-    // An empty match right behind another match is none.
-    if (is_empty && after_match && match->begin == done) continue;
+  while (const auto match = search.next()) {
     if (done < match->begin) joiner.add(text.substr(done, match->begin - done), split.invert);
     joiner.add(text.substr(match->begin, match->end - match->begin), !split.invert);
     done = match->end;
-    after_match = true;
   }
   if (done < text.size()) joiner.add(text.substr(done), split.invert);
   joiner.flush();

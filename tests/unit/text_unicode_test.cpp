@@ -44,13 +44,12 @@ TEST(Unicode, classes_of_regular_expressions) {
     RegexSearch search(regex, all, scratch);
     std::size_t count = 0;
     Digest digest;
-    std::size_t from = 0;
-    while (const auto match = search.find(from)) {
-      for (from = match->begin; from < match->end;) {
-        const Scan scan = scan_at(all, from);
+    while (const auto match = search.next()) {
+      for (std::size_t at = match->begin; at < match->end;) {
+        const Scan scan = scan_at(all, at);
         digest.add(scan.value);
         ++count;
-        from += scan.bytes;
+        at += scan.bytes;
       }
     }
     EXPECT_EQ(count, set.count) << set.pattern;
