@@ -69,8 +69,8 @@ std::string shortened(std::string_view text, std::size_t limit) {
   return fmt::format("{}...", text.substr(0, limit));
 }
 
-std::string quoted(const json& value) {
-  return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace));
+std::string quoted(const json& value, std::size_t limit) {
+  return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace), limit);
 }
 
 }  // namespace powerprefill

@@ -24,6 +24,6 @@ nlohmann::json read_json_file(const std::filesystem::path& path, std::int64_t li
 // `text`, or so many bytes of it as a message can hold, cut between characters, and "...".
 std::string shortened(std::string_view text, std::size_t limit = 80);
 // `value` as JSON, shortened.
-std::string quoted(const nlohmann::json& value);
+std::string quoted(const nlohmann::json& value, std::size_t limit = 80);
 
 }  // namespace powerprefill

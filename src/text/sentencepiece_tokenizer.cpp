@@ -6,6 +6,7 @@
 #include <charconv>
 #include <exception>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <unordered_map>
 
 #include "base/files.hpp"
@@ -26,6 +27,11 @@ constexpr std::int64_t kLargestFile = std::int64_t{256} << 20;
 // Fields of a message that follow it replace its own: normalizer_spec.add_dummy_prefix = false.
 constexpr std::string_view kWithoutPrefix("\x1A\x02\x18\x00", 4);
 
+// A message of the library, which may quote bytes of the model.
+std::string readable(const std::string& message) {
+  return quoted(message, 240);
+}
+
 // The library throws what it will for a damaged model.
 template <typename Work>
 auto guarded(const std::filesystem::path& path, const Work& work) {
@@ -39,7 +45,7 @@ auto guarded(const std::filesystem::path& path, const Work& work) {
     throw Error(ErrorCode::input,
                 fmt::format("{}: the SentencePiece library fails on the model: {}; fetch the "
                             "checkpoint again",
-                            path.string(), shortened(error.what(), 240)));
+                            path.string(), readable(error.what())));
   }
 }
 
@@ -49,7 +55,7 @@ void load(SentencePieceProcessor& model, const std::string& bytes,
   if (status.ok()) return;
   throw Error(ErrorCode::input,
               fmt::format("{}: is not a SentencePiece model: {}; fetch the checkpoint again",
-                          path.string(), shortened(status.ToString(), 240)));
+                          path.string(), readable(status.ToString())));
 }
 
 std::string bytes_of(const SentencePieceProcessor& model, int id) {
@@ -191,7 +197,7 @@ class SentencePieceTokenizer : public Backend {
       const auto status = model->Encode({section.data(), section.size()}, &some);
       if (!status.ok()) {
         throw Error(ErrorCode::input, fmt::format("SentencePiece cannot encode {} bytes: {}",
-                                                  section.size(), status.ToString()));
+                                                  section.size(), readable(status.ToString())));
       }
     });
     ids.insert(ids.end(), some.begin(), some.end());

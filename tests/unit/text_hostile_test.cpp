@@ -127,6 +127,23 @@ TEST(HostileTokenizer, long_added_tokens) {
   EXPECT_NE(refusal(tokenizer, "text").find("the added token"), std::string::npos);
 }
 
+TEST(HostileTokenizer, a_model_on_which_sentencepiece_throws) {
+  // Two pieces: the unknown one, and one that begins with a NUL.
+  const std::string model(
+      "\x0A\x09\x0A\x05<unk>\x18\x02\x0A\x09\x0A\x02\x00"
+      "a\x15\0\0\0\0",
+      22);
+  const test::ScratchFolder folder;
+  test::write_text(folder.path() / "tokenizer.model", model);
+  try {
+    Tokenizer::load(folder.path());
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::input);
+    EXPECT_NE(std::string(error.what()).find("tokenizer.model"), std::string::npos);
+  }
+}
+
 TEST(HostileTokenizer, ordinary_patterns_have_steps_for_any_text) {
   nlohmann::json tokenizer = test::small_tokenizer();
   for (const char* unit : {" ", "\n", "a", "\u4E2D", "1", "!", "\u0301", " \n", "a "}) {
