@@ -54,7 +54,7 @@ void run(const DecodeArguments& arguments, const Job& job) {
   Session& session = job.session;
   const mpi::Communicator& world = session.mpi().world();
   const Log log(world.is_root(), arguments.quiet);
-  LazyTokenizer tokenizer(arguments.model.folder);
+  LazyTokenizer tokenizer(arguments.model.folder, log);
   std::optional<ResultPrinter> printer;
   OutputFile report;  // on rank 0
   world.agree([&] {

@@ -108,7 +108,7 @@ void announce(const PromptRun& job, const PrefillOptions& options) {
 }
 
 void run_one(const PromptRun& job, PrefillOptions options) {
-  LazyTokenizer tokenizer(job.arguments.model.folder);
+  LazyTokenizer tokenizer(job.arguments.model.folder, job.log);
   options.tokens = job.arguments.prompt.resolve(job.world(), tokenizer, false);
   ProgressDisplay display(job.log.is_active(), ProgressDisplay::Saves::cache);
   options.progress = [&](const Progress& progress) { display.show(progress); };
@@ -124,7 +124,7 @@ void run_one(const PromptRun& job, PrefillOptions options) {
 class Batch {
  public:
   Batch(const PromptRun& job, PrefillOptions options)
-      : job_(job), options_(std::move(options)), tokenizer_(job.arguments.model.folder) {}
+      : job_(job), options_(std::move(options)), tokenizer_(job.arguments.model.folder, job.log) {}
 
   void run() {
     const mpi::Communicator& world = job_.world();

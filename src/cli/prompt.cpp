@@ -22,7 +22,10 @@ std::string read_prompt(const std::string& file) {
 }  // namespace
 
 const Tokenizer& LazyTokenizer::get() {
-  if (!tokenizer_) tokenizer_ = Tokenizer::load(folder_);
+  if (!tokenizer_) {
+    tokenizer_ = Tokenizer::load(folder_);
+    for (const std::string& note : tokenizer_->notes()) log_.line("note: " + note);
+  }
   return *tokenizer_;
 }
 

@@ -10,18 +10,22 @@
 
 #include "mpi/communicator.hpp"
 #include "powerprefill/tokenizer.hpp"
+#include "report/log.hpp"
 
 namespace powerprefill::cli {
 
-// The checkpoint's tokenizer, loaded when it is first needed; for rank 0 alone.
+// The checkpoint's tokenizer, loaded when it is first needed; for rank 0 alone. What the user
+// should know about it goes to the log, which outlives this.
 class LazyTokenizer {
  public:
-  explicit LazyTokenizer(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  LazyTokenizer(std::filesystem::path folder, const Log& log)
+      : folder_(std::move(folder)), log_(log) {}
   // Throws Error(input) as Tokenizer::load() does.
   const Tokenizer& get();
 
  private:
   std::filesystem::path folder_;
+  const Log& log_;
   std::optional<Tokenizer> tokenizer_;
 };
 

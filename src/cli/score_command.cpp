@@ -73,7 +73,7 @@ class Scoring {
         job_(job),
         world_(job.session.mpi().world()),
         log_(log),
-        tokenizer_(arguments.model.folder) {
+        tokenizer_(arguments.model.folder, log) {
     arguments.attention.pattern.share_mask(world_);
     world_.agree([&] {
       summary_ = describe_model(arguments.model.folder);

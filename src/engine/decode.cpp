@@ -136,7 +136,8 @@ void Decoder::State::extend_file(std::span<const std::int32_t> more, StopPoll& p
                                .ranks = world.size(),
                                .threads = model.pool->threads(),
                                .zigzag = takes_zigzag("auto", schedule),
-                               .saves_hidden = past->reader().header().saves_hidden},
+                               .saves_hidden = past->reader().header().saves_hidden,
+                               .operand_bytes = operand_bytes(model.compute)},
                               model.share_of_memory(kChunkShare)));
   while (tokens < end) {
     const std::int64_t next = end_of_chunk(tokens, chunk_tokens, schedule.block, end);

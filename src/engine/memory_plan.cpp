@@ -34,11 +34,12 @@ RankMemory rank_memory(const ModelConfig& config, const KvShape& kv, const Chunk
   const std::int64_t widest = std::max(2 * kv.row_elements(), queries);
   RankMemory memory;
   memory.activations =
-      (rows * config.hidden + owned * config.head_dim +
-       tiles * kTileTokens * (config.hidden + widest + queries + config.feed_forward)) *
-      f32;
+      (rows * config.hidden + owned * config.head_dim) * f32 +
+      tiles * kTileTokens *
+          (widest * f32 + (config.hidden + queries + config.feed_forward) * chunk.operand_bytes);
   if (chunk.saves_hidden) memory.activations += owned * config.hidden * f32;
-  memory.attention = owned * config.heads * (2 * config.head_dim + 2) * f32;
+  memory.attention =
+      owned * config.heads * (config.head_dim * (chunk.operand_bytes + f32) + 2 * f32);
   memory.keys_values = 2 * 2 * owned * kv.row_bytes();
   if (chunk.ranks > 1) {
     const std::int64_t shares = std::min<std::int64_t>(pieces - 1, KvExchange::kSharesInFlight);

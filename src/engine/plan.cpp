@@ -128,7 +128,8 @@ Plan plan(const PlanOptions& options) {
                       .ranks = options.ranks,
                       .threads = options.threads,
                       .zigzag = takes_zigzag(options.partition, options.schedule),
-                      .saves_hidden = options.save_hidden};
+                      .saves_hidden = options.save_hidden,
+                      .operand_bytes = operand_bytes(compute)};
   plan.chunk_tokens =
       options.chunk_tokens > 0
           ? round_up(options.chunk_tokens, kv.block)

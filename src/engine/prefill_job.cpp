@@ -59,7 +59,8 @@ ChunkShape PrefillJob::chunk_shape(std::int64_t tokens) const {
           .ranks = world_.size(),
           .threads = model_.pool->threads(),
           .zigzag = zigzag_,
-          .saves_hidden = options_.save_hidden};
+          .saves_hidden = options_.save_hidden,
+          .operand_bytes = operand_bytes(model_.compute)};
 }
 
 void PrefillJob::choose_chunk() {

@@ -43,7 +43,8 @@ void Scorer::State::check_memory(const KvShape& kv, std::int64_t tokens, bool zi
                                            .prompt = tokens,
                                            .ranks = session.ranks(),
                                            .threads = model.pool->threads(),
-                                           .zigzag = zigzag})
+                                           .zigzag = zigzag,
+                                           .operand_bytes = operand_bytes(model.compute)})
                                   .total();
   const std::int64_t there = model.share_of_memory(kMemoryShare);
   if (needed <= there) return;

@@ -2,12 +2,10 @@
 // common: whoever changes them raises the family's revision (math/kernel_revisions.hpp), and
 // records the new bits here.
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <cstdint>
 #include <limits>
 #include <random>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +19,7 @@
 #include "math/linear.hpp"
 #include "math/row_attention.hpp"
 #include "math/row_ops.hpp"
+#include "support/simd_targets.hpp"
 
 namespace powerprefill {
 namespace {
@@ -237,28 +236,13 @@ void expect_recorded(const std::string& family, const std::string& target, int r
               revision, hex_of(bits).c_str());
 }
 
-// Of every instruction set that this CPU has, by Highway.
 TEST(KernelBits, AreThoseOfTheirRevision) {
-  const std::int64_t supported = hwy::SupportedTargets();
-  std::set<std::string> seen;
-  std::int64_t disabled = 0;
-  // Lower bits are better instruction sets; the last one cannot be disabled.
-  for (std::int64_t bit = 1; bit != 0 && bit <= supported && bit < (std::int64_t{1} << 61);
-       bit *= 2) {
-    if ((supported & bit) == 0) continue;
-    if (seen.insert(simd_target()).second) {
-      const std::string target = simd_target();
-      expect_recorded("rows", target, kRowsRevision, rows_bits());
-      expect_recorded("linear", target, kLinearRevision, linear_bits());
-      expect_recorded("attention", target, kAttentionRevision, attention_bits());
-      expect_recorded("row attention", target, kRowAttentionRevision, row_attention_bits());
-    }
-    disabled |= bit;
-    hwy::DisableTargets(disabled);
-    hwy::GetChosenTarget().DeInit();  // found anew by the next call
-  }
-  hwy::DisableTargets(0);
-  hwy::GetChosenTarget().DeInit();
+  const auto seen = for_each_simd_target([](const std::string& target) {
+    expect_recorded("rows", target, kRowsRevision, rows_bits());
+    expect_recorded("linear", target, kLinearRevision, linear_bits());
+    expect_recorded("attention", target, kAttentionRevision, attention_bits());
+    expect_recorded("row attention", target, kRowAttentionRevision, row_attention_bits());
+  });
   EXPECT_FALSE(seen.empty());
 }
 

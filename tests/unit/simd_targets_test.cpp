@@ -1,11 +1,11 @@
 // The kernels of every instruction set that this CPU has, down to plain code, compute the same.
+#include "support/simd_targets.hpp"
+
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -17,12 +17,6 @@
 
 namespace powerprefill {
 namespace {
-
-// From now on the kernels of the instruction sets that are not in `disabled` are taken.
-void disable(std::int64_t disabled) {
-  hwy::DisableTargets(disabled);
-  hwy::GetChosenTarget().DeInit();  // found anew by the next call
-}
 
 // Results of two merges, the diagonal first, divided by their sums.
 std::vector<float> attend(const AttentionShape& shape) {
@@ -69,28 +63,18 @@ TEST(SimdTargets, AttentionAgrees) {
   std::vector<std::vector<float>> best;
   for (const AttentionShape& shape : shapes) best.push_back(attend(shape));
   const std::vector<float> best_rows = attend_rows();
-  const std::int64_t supported = hwy::SupportedTargets();
-  std::set<std::string> seen;
-  std::int64_t disabled = 0;
-  // Lower bits are better instruction sets; the last one cannot be disabled.
-  for (std::int64_t bit = 1; bit != 0 && bit <= supported && bit < (std::int64_t{1} << 61);
-       bit *= 2) {
-    if ((supported & bit) == 0) continue;
-    disabled |= bit;
-    disable(disabled);
-    if (!seen.insert(simd_target()).second) continue;
+  const auto seen = for_each_simd_target([&](const std::string& target) {
     const std::vector<float> found_rows = attend_rows();
     for (std::size_t i = 0; i < found_rows.size(); ++i) {
-      ASSERT_NEAR(found_rows[i], best_rows[i], 5e-6F) << simd_target();
+      ASSERT_NEAR(found_rows[i], best_rows[i], 5e-6F) << target;
     }
     for (std::size_t s = 0; s < shapes.size(); ++s) {
       const std::vector<float> found = attend(shapes[s]);
       for (std::size_t i = 0; i < found.size(); ++i) {
-        ASSERT_NEAR(found[i], best[s][i], 5e-6F) << simd_target();
+        ASSERT_NEAR(found[i], best[s][i], 5e-6F) << target;
       }
     }
-  }
-  disable(0);
+  });
 #if defined(__x86_64__)
   EXPECT_GE(seen.size(), 2U);  // SSE4 and plain code at least, where the CPU has AVX2
 #endif
