@@ -49,6 +49,9 @@ OwnAttention read_own_attention(const ModelSummary& model, std::int64_t default_
   const std::string& text = model.power_attention;
   try {
     const nlohmann::json json = parse_json(text);
+    for (const char* key : {"window", "sink", "stride"}) {
+      if (json.contains(key)) own_number(json[key], key, 0, kLargestDistance);
+    }
     OwnAttention own = {spec_from_json(text), default_block, {}};
     if (json.contains("block")) own.block = own_number(json["block"], "block", 1, kLargestBlock);
     const nlohmann::json full = json.value("full_layers", nlohmann::json::array());

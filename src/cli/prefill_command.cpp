@@ -147,7 +147,12 @@ class Batch {
                          [&](const std::string& id, std::vector<std::int32_t> tokens) {
                            run_prompt(model, id, std::move(tokens));
                          });
-    job_.write_report([&] { return nlohmann::ordered_json{{"prompts", reports_}}.dump(2) + "\n"; });
+    // A run that has done nothing leaves what was there.
+    if (done_ > 0) {
+      job_.write_report([&] {
+        return nlohmann::ordered_json{{"prompts", reports_}}.dump(2) + "\n";
+      });
+    }
     if (failed) throw *failed;
   }
 
@@ -167,6 +172,7 @@ class Batch {
   }
 
   void finish_prompt(const std::string& id, const PrefillReport& report) {
+    ++done_;
     if (!job_.world().is_root()) return;
     job_.log.line(report.computed_tokens == 0 ? id + ": complete already"
                                               : to_table(report, job_.context));
@@ -177,6 +183,7 @@ class Batch {
   const PromptRun& job_;
   PrefillOptions options_;
   LazyTokenizer tokenizer_;
+  std::int64_t done_ = 0;  // prompts
   nlohmann::ordered_json reports_ = nlohmann::ordered_json::array();
 };
 

@@ -95,8 +95,9 @@ class Scoring {
     std::optional<Error> failed;  // for lines of a batch; the others are done
     try {
       failed = score_all();
+      // A run that has done nothing leaves what was there.
       world_.agree([&] {
-        if (nll_) nll_.commit();
+        if (nll_ && done_ > 0) nll_.commit();
       });
     } catch (const Error&) {
       keep_lines();
@@ -137,6 +138,7 @@ class Scoring {
           id.empty() ? "" : id + ": ", options_.tokens.size(), choice_.description, report.mean_nll,
           report.perplexity));
     });
+    ++done_;
   }
 
   // What was scored before a failure is not lost.
@@ -158,7 +160,8 @@ class Scoring {
   ModelSummary summary_;
   AttentionArguments::Choice choice_;
   ScoreOptions options_;
-  OutputFile nll_;  // on rank 0
+  OutputFile nll_;         // on rank 0
+  std::int64_t done_ = 0;  // prompts
 };
 
 void run(ScoreArguments& arguments, const Job& job) {

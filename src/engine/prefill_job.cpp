@@ -22,8 +22,8 @@ constexpr std::int64_t kSmallChunk = 8192;
 
 PrefillReport PrefillJob::run() {
   world_.agree([&] { check_options(); });
-  input_.require_same(world_);
   if (!is_loaded_) model_ = prepare_model(world_, options_.model);
+  input_.require_same(world_);  // behind the config, of which it may be a consequence
   world_.agree([&] { input_.check_for(model_.config); });
   kv_shape_ = input_.kv_shape(model_);
   if (!is_loaded_) {

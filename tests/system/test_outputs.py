@@ -373,12 +373,14 @@ class Outputs(unittest.TestCase):
 
     def test_scores_before_a_failure(self):
         """Are kept beside an earlier file."""
-        lines = [{"id": "a", "tokens": [1, 2, 3]}, {"id": "b", "tokens": [int(BEYOND)]}]
+        lines = [{"id": "a", "tokens": [1, 2, 3]}, {"id": "b", "tokens": [4, 5]}]
         (self.here / "batch.jsonl").write_text("\n".join(map(json.dumps, lines)))
         path = self.here / "nll.json"
         path.write_text(LEFT)
-        result = run(score(self.here, "--nll", path, prompt=("--batch", "batch.jsonl")), ranks=2)
-        self.ends(result, 3)
+        with open("/dev/full", "w") as full:  # fails with the first result
+            result = run(score(self.here, "--nll", path, prompt=("--batch", "batch.jsonl")),
+                         stdout=full)
+        self.ends(result, 5)
         self.assertEqual(path.read_text(), LEFT)
         (kept,) = self.here.glob("nll.json.*.partial")
         self.assertIn(kept.name, result.stderr)

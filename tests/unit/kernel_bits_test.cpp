@@ -211,6 +211,7 @@ constexpr Recorded kRecorded[] = {
     {"attention", "SCALAR", 1, 0xb7dd51a640a7b8d9},
     {"row attention", "SCALAR", 1, 0xf11d57d0b8883db3},
     {"bf16 attention", "AVX512_BF16", 1, 0x5601396e39969843},
+    {"bf16 attention", "AMX", 1, 0xfab62d529be1fb84},
 };
 
 // Fails where bits differ from those of the family's revision, and where a revision was raised and

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Token ids and texts of small folders of tokenizers against those of transformers 5 (folders.json).
 
     compare_folders.py --program tokenizer_ids

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Records what transformers 5 makes of the folders of folders.py; needs its package, tokenizers, sentencepiece and
 protobuf (no torch).
 

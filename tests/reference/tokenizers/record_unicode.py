@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Records which characters the reference takes for what, for each of the 1,112,064 there are: writes
 tests/unit/text_unicode_recorded.hpp. Needs the package tokenizers, and unicodedata2 of the newest Unicode.
 
