@@ -30,6 +30,12 @@ constexpr const char* kFooter =
     "3 bad model or input; 4 cache damaged, foreign, mismatched or in use; 5 storage failed;\n"
     "6 launched wrongly; 7 interrupted, everything committed so far is kept.";
 
+// Before MPI has started: a launcher ends the job with the first rank that fails, which must not
+// be before rank 0 has said why.
+void wait_for_rank_0() {
+  if (launched_rank() != 0) std::this_thread::sleep_for(std::chrono::seconds(3));
+}
+
 // Prints the one message of a failed job, and returns its exit code; does not return when this rank
 // alone has failed while others may wait for it.
 int report_failure(std::optional<Session>& session, const Error& error) {
@@ -50,6 +56,7 @@ int report_failure(std::optional<Session>& session, const Error& error) {
         name_rank ? fmt::format(" on rank {} (host {})", rank, session->mpi().host_of(rank)) : "",
         error.what()));
   }
+  if (!session) wait_for_rank_0();
   if (alone) end_job(*session, static_cast<int>(error.code()));
   return static_cast<int>(error.code());
 }
@@ -85,7 +92,10 @@ int run(int argc, char** argv) {
     } catch (const CLI::ParseError& stop) {
       is_help = stop.get_exit_code() == 0;
       if (launched_rank() == 0) app.exit(stop);
-      if (!is_help) return static_cast<int>(ErrorCode::usage);
+      if (!is_help) {
+        wait_for_rank_0();
+        return static_cast<int>(ErrorCode::usage);
+      }
     }
     for (const Command& command : commands) {
       if (is_help || !command.app->parsed()) continue;
