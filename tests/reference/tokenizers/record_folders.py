@@ -6,10 +6,17 @@ protobuf (no torch).
 """
 
 import json
+import sys
 import tempfile
+from pathlib import Path
 
-import transformers
 from folders import CASES, HERE, TEXTS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from support import needs  # noqa: E402
+
+needs.modules("transformers", "tokenizers", "sentencepiece")
+import transformers  # noqa: E402
 
 
 def main():

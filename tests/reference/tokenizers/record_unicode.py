@@ -5,11 +5,18 @@ tests/unit/text_unicode_recorded.hpp. Needs the package tokenizers, and unicoded
     record_unicode.py
 """
 
-import tokenizers
-import unicodedata2
-from tokenizers import Regex, normalizers, pre_tokenizers
+import sys
+from pathlib import Path
 
 from folders import HERE
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from support import needs  # noqa: E402
+
+needs.modules("tokenizers", "unicodedata2")
+import tokenizers  # noqa: E402
+import unicodedata2  # noqa: E402
+from tokenizers import Regex, normalizers, pre_tokenizers  # noqa: E402
 
 ALL = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 NAMES = """L N P M S Z C Lu Ll Lt Lm Lo LC Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cn
