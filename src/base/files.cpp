@@ -163,7 +163,12 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 }
 
 void sync_folder(const std::filesystem::path& folder) {
-  FileHandle::open(folder, O_RDONLY | O_DIRECTORY, ErrorCode::storage).sync();
+  const FileHandle opened = FileHandle::open(folder, O_RDONLY | O_DIRECTORY, ErrorCode::storage);
+  // Some file systems sync files alone.
+  if (::fsync(opened.fd()) == 0 || errno == EINVAL || errno == EOPNOTSUPP) return;
+  const int error = errno;
+  throw Error(ErrorCode::storage, fmt::format("cannot sync {}: {}{}", folder.string(),
+                                              reason_of_errno(error), hint_of_errno(error)));
 }
 
 void refuse_git_lfs_pointer(const std::filesystem::path& path, std::string_view begin,

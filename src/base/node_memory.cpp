@@ -138,8 +138,8 @@ void narrow(const Version& version, const fs::path& folder, const std::string& n
   std::int64_t limit = kUnlimited;
   for (const char* file : version.limits) limit = std::min(limit, number_in(folder / file, limit));
   if (limit >= kLargestLimit) return;
-  const std::int64_t used = number_in(folder / version.usage, 0) -
-                            sum_of(folder / "memory.stat", version.reclaimable);
+  const std::int64_t used =
+      number_in(folder / version.usage, 0) - sum_of(folder / "memory.stat", version.reclaimable);
   const std::int64_t left = std::max<std::int64_t>(0, limit - std::max<std::int64_t>(0, used));
   if (left >= memory.bytes) return;
   memory = {left, fmt::format("the memory limit of {} MiB of cgroup {}", limit >> 20, name)};
@@ -158,7 +158,8 @@ AvailableMemory available_memory(const fs::path& root) {
     if (hierarchy.mount.empty()) continue;
     fs::path group = below_mount(hierarchy);
     while (true) {
-      narrow(hierarchy.version, hierarchy.mount / group, fmt::format("/{}", group.string()), memory);
+      narrow(hierarchy.version, hierarchy.mount / group, fmt::format("/{}", group.string()),
+             memory);
       if (group.empty()) break;
       group = group.parent_path();
     }

@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +14,7 @@
 #include <set>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/hash.hpp"
 #include "base/output_target.hpp"
@@ -54,9 +57,10 @@ void remember_descriptors() {
   std::error_code unclear;
   for (fs::directory_iterator it("/proc/self/fd", unclear), end; !unclear && it != end;
        it.increment(unclear)) {
-    const int descriptor = std::atoi(it->path().filename().c_str());
-    if (::fcntl(descriptor, F_GETFD) >= 0) open.insert(descriptor);
+    open.insert(std::atoi(it->path().filename().c_str()));
   }
+  // The folder's own descriptor was among them.
+  std::erase_if(open, [](int descriptor) { return ::fcntl(descriptor, F_GETFD) < 0; });
   descriptors_of_start() = std::move(open);
 }
 
@@ -131,7 +135,10 @@ void OutputFile::write(std::span<const std::byte> data) {
     try {
       file_.write_at(data, end_);
     } catch (...) {
-      if (::ftruncate(file_.fd(), end_) != 0) discard();  // half of it is not to be kept
+      if (::ftruncate(file_.fd(), end_) != 0) {  // half of it is not to be kept
+        discard();
+        end_ = 0;
+      }
       throw;
     }
   }
@@ -143,6 +150,11 @@ void OutputFile::write_stream(std::span<const std::byte> data) {
   while (!data.empty()) {
     const auto count = ::write(stream_.fd(), data.data(), data.size());
     if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) {  // whoever opened it did not want to wait; we do
+      pollfd ready = {.fd = stream_.fd(), .events = POLLOUT, .revents = 0};
+      ::poll(&ready, 1, -1);
+      continue;
+    }
     if (count <= 0) {
       const int error = count == 0 ? ENOSPC : errno;
       throw Error(ErrorCode::storage, fmt::format("cannot write to {}: {}{}", path_.string(),
@@ -166,12 +178,35 @@ void OutputFile::commit() {
   } else if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
     error = errno;
   }
+  if (error == EBUSY && replaced_) {
+    write_in_place();
+    return;
+  }
   if (error != 0) {
     throw Error(ErrorCode::storage, fmt::format("cannot rename {} to {}: {}", temporary_.string(),
                                                 target_.string(), reason_of_errno(error)));
   }
   temporary_.clear();
   sync_folder(folder_of(target_));
+}
+
+// A file that is mounted by itself, as into a container, cannot be replaced: it gets the contents.
+void OutputFile::write_in_place() {
+  const FileHandle from = FileHandle::open(temporary_, O_RDONLY, ErrorCode::storage);
+  std::vector<std::byte> piece(std::size_t{1} << 20);
+  for (std::int64_t at = 0; at < end_;) {
+    const auto count = std::min<std::int64_t>(std::ssize(piece), end_ - at);
+    const auto part = std::span(piece).first(static_cast<std::size_t>(count));
+    from.read_at(part, at, ErrorCode::storage);
+    replaced_.write_at(part, at);
+    at += count;
+  }
+  if (::ftruncate(replaced_.fd(), end_) != 0) {
+    throw Error(ErrorCode::storage,
+                fmt::format("cannot shorten {}: {}", target_.string(), reason_of_errno(errno)));
+  }
+  replaced_.sync();
+  discard();
 }
 
 fs::path OutputFile::keep_aside() {

@@ -49,6 +49,7 @@ class OutputFile {
  private:
   void start();
   void write_stream(std::span<const std::byte> data);
+  void write_in_place();
   void discard() noexcept;
 
   std::filesystem::path path_;  // as it was given

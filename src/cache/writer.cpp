@@ -54,6 +54,9 @@ double CacheWriter::write_seconds() const {
 void CacheWriter::wait_for(std::int64_t ticket) {
   state_->rows->wait_for(ticket);
 }
+void CacheWriter::discard() {
+  state_->rows->finish();
+}
 
 namespace {
 
@@ -202,8 +205,8 @@ CacheReader CacheWriter::read_back() const {
   std::optional<CacheReader> reader;
   try {
     reader = CacheReader::open_shared(state_->comm, state_->file.path());
-  } catch (const Error&) {  // agreed: all ranks are here
-    require_named();        // knows better why
+  } catch (const Error& error) {
+    if (error.is_agreed()) require_named();  // all ranks are here; it knows better why
     throw;
   }
   require_named();

@@ -49,6 +49,9 @@ class CacheWriter {
   // and leaves nothing: for before the work that makes the contents. Fingerprints may be empty.
   static void require_room(const mpi::Communicator& comm, const std::filesystem::path& path,
                            const CacheHeader& header, bool force);
+  // Not collective, for rank 0: throws the Error of open() when the file cannot be written, or
+  // another writer holds it.
+  static void require_writable(const std::filesystem::path& path);
   // Collective. Goes on with a file that has a commit, after locking it. When it has room for less
   // than `capacity` tokens, everything committed is copied to a file of 1.5 times the room (or
   // more), which then replaces it. Throws agreed Errors: cache when the file is damaged or another
@@ -79,6 +82,10 @@ class CacheWriter {
   // Returns once everything up to `ticket` is written (not yet synced). Throws what the writes
   // threw.
   void wait_for(std::int64_t ticket);
+
+  // Waits for the queue, and forgets what was written since the last commit: as if it had not been.
+  // Throws what the writes threw.
+  void discard();
 
   // Collective. Makes tokens [0, tokens.size()) count: waits for the queue, syncs the data of every
   // rank, writes tokens, logits (V), hidden (E) and checksums, syncs, then writes and syncs the

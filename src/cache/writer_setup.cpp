@@ -213,6 +213,10 @@ FileHandle lock_existing(const std::filesystem::path& path) {
 
 }  // namespace
 
+void CacheWriter::require_writable(const std::filesystem::path& path) {
+  lock_existing(path);
+}
+
 CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesystem::path& path,
                               std::int64_t capacity) {
   auto state = std::make_unique<State>(comm);

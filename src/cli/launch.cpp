@@ -80,6 +80,10 @@ std::string idle_cores(const std::vector<CoresOfRank>& ranks) {
   const int there = cores_of_node();
   const int count = CPU_COUNT(&used);
   if (count >= there) return "";
+  if (!are_bound(ranks)) {
+    return fmt::format("{} rank{} may run on {} of {} cores (taskset, a cpuset)", ranks.size(),
+                       ranks.size() == 1 ? "" : "s", count, there);
+  }
   const auto each = std::max<std::size_t>(1, static_cast<std::size_t>(there) / ranks.size());
   return fmt::format(
       "{} rank{} on {} of {} cores: the launcher has bound {}, and the others are idle; give "
@@ -145,10 +149,13 @@ double start_patience() {
   return seconds > 0 ? seconds : 60;
 }
 
+bool ends_job_with_a_rank() {
+  return is_set("OMPI_COMM_WORLD_SIZE");  // mpirun does
+}
+
 void end_job(Session& session, int code) {
-  // mpirun ends a job of which a rank exits with a code other than 0. After MPI_Abort, the mpirun
-  // of Open MPI 4.1 itself hangs or crashes once in a while (1 in 60).
-  if (is_set("OMPI_COMM_WORLD_SIZE")) std::_Exit(code);
+  // After MPI_Abort, the mpirun of Open MPI 4.1 itself hangs or crashes once in a while (1 in 60).
+  if (ends_job_with_a_rank()) std::_Exit(code);
   session.abort(code);
 }
 

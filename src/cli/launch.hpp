@@ -48,6 +48,9 @@ Launch agree_on_start(Session& session, const std::vector<std::string>& argument
 // threads.
 void check_threads(const Job& job, int threads);
 
+// Whether the launcher ends a job of which a rank exits with a code other than 0.
+bool ends_job_with_a_rank();
+
 // Ends the whole job at once with `code`; for a failure that this rank alone has seen.
 [[noreturn]] void end_job(Session& session, int code);
 

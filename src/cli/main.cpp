@@ -30,17 +30,20 @@ constexpr const char* kFooter =
     "3 bad model or input; 4 cache damaged, foreign, mismatched or in use; 5 storage failed;\n"
     "6 launched wrongly; 7 interrupted, everything committed so far is kept.";
 
-// Before MPI has started: a launcher ends the job with the first rank that fails, which must not
-// be before rank 0 has said why.
-void wait_for_rank_0() {
-  if (launched_rank() != 0) std::this_thread::sleep_for(std::chrono::seconds(3));
+// Whether this rank says why it failed before MPI has started. A launcher ends the job with the
+// first rank that fails, which must not be before rank 0 has spoken; under mpirun, a rank that is
+// still there after some seconds is the only one that failed.
+bool speaks_before_mpi() {
+  if (launched_rank() == 0) return true;
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  return ends_job_with_a_rank();
 }
 
 // Prints the one message of a failed job, and returns its exit code; does not return when this rank
 // alone has failed while others may wait for it.
 int report_failure(std::optional<Session>& session, const Error& error) {
   const bool alone = session && session->ranks() > 1 && !error.is_agreed();
-  const bool speaks = alone || (session ? session->rank() == 0 : launched_rank() == 0);
+  const bool speaks = alone || (session ? session->rank() == 0 : speaks_before_mpi());
   const int rank = alone ? session->rank() : error.rank();
   // Ranks that meet the same failure would all report it. The first of a node speaks, and ends the
   // job; later nodes leave time for the first, and the other ranks for their end.
@@ -56,7 +59,6 @@ int report_failure(std::optional<Session>& session, const Error& error) {
         name_rank ? fmt::format(" on rank {} (host {})", rank, session->mpi().host_of(rank)) : "",
         error.what()));
   }
-  if (!session) wait_for_rank_0();
   if (alone) end_job(*session, static_cast<int>(error.code()));
   return static_cast<int>(error.code());
 }
@@ -91,11 +93,8 @@ int run(int argc, char** argv) {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& stop) {
       is_help = stop.get_exit_code() == 0;
-      if (launched_rank() == 0) app.exit(stop);
-      if (!is_help) {
-        wait_for_rank_0();
-        return static_cast<int>(ErrorCode::usage);
-      }
+      if (is_help ? launched_rank() == 0 : speaks_before_mpi()) app.exit(stop);
+      if (!is_help) return static_cast<int>(ErrorCode::usage);
     }
     for (const Command& command : commands) {
       if (is_help || !command.app->parsed()) continue;

@@ -99,7 +99,7 @@ class Scoring {
       world_.agree([&] {
         if (nll_ && done_ > 0) nll_.commit();
       });
-    } catch (const Error&) {
+    } catch (...) {
       keep_lines();
       throw;
     }

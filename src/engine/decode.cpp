@@ -117,13 +117,22 @@ void Decoder::State::finish_chunk() {
   last_hidden = std::move(last.hidden);
 }
 
-// Forgets the chunk in flight, and the rest of what was to be appended.
-void Decoder::State::interrupt(std::int64_t new_tokens) {
+// Forgets the chunk in flight, whose rows the writer may still read, and the rest of what was to be
+// appended. Returns how many tokens that was.
+std::int64_t Decoder::State::drop_chunk() {
+  world.agree([&] {
+    if (writer) writer->discard();
+  });
   chunk.reset();
   const auto left = static_cast<std::int64_t>(ids.size()) - tokens;
   ids.resize(static_cast<std::size_t>(tokens));
   past->keep_rows(fed());
-  throw stopped(new_tokens - left, new_tokens, writer ? " and saved; go on with the rest" : "");
+  return left;
+}
+
+void Decoder::State::interrupt(std::int64_t new_tokens) {
+  throw stopped(new_tokens - drop_chunk(), new_tokens,
+                writer ? " and saved; go on with the rest" : "");
 }
 
 void Decoder::State::extend_file(std::span<const std::int32_t> more, StopPoll& poll) {
@@ -193,6 +202,19 @@ void Decoder::State::extend_memory(std::span<const std::int32_t> more, StopPoll&
   chunk.reset();
 }
 
+void Decoder::State::extend(std::span<const std::int32_t> more, StopPoll& poll) {
+  if (writer) {
+    extend_file(more, poll);
+  } else if (stepped == 0) {
+    extend_memory(more, poll);
+  } else {
+    for (std::size_t i = 0; i < more.size(); ++i) {
+      if (poll.is_over()) throw stopped(static_cast<std::int64_t>(i), std::ssize(more), "");
+      step(more[i]);
+    }
+  }
+}
+
 Decoder::Decoder(Session& session, const std::filesystem::path& cache, const ModelOptions& model,
                  bool append)
     : state_(std::make_unique<State>(session.mpi().world())) {
@@ -203,7 +225,7 @@ Decoder::Decoder(Session& session, const std::filesystem::path& cache, const Mod
   world.agree([&] {
     if (!world.is_root()) return;
     compute = CacheReader::open(cache).header().compute;
-    if (append) FileHandle::open(cache, O_RDWR, ErrorCode::storage);
+    if (append) CacheWriter::require_writable(cache);
   });
   if (options.compute == "auto") options.compute = world.broadcast_string(compute, 0);
   state_->model = prepare_model(world, options);
@@ -244,15 +266,11 @@ void Decoder::extend(std::span<const std::int32_t> tokens,
   commit();
   StopPoll poll(state_->world, should_stop, kStopPatience);
   keep_if_alone(state_->world, state_, [&] {
-    if (state_->writer) {
-      state_->extend_file(tokens, poll);
-    } else if (state_->stepped == 0) {
-      state_->extend_memory(tokens, poll);
-    } else {
-      for (std::size_t i = 0; i < tokens.size(); ++i) {
-        if (poll.is_over()) throw stopped(static_cast<std::int64_t>(i), std::ssize(tokens), "");
-        state_->step(tokens[i]);
-      }
+    try {
+      state_->extend(tokens, poll);
+    } catch (const Error& error) {  // of the input, say: what was read before stays
+      if (error.is_agreed() && error.code() != ErrorCode::interrupted) state_->drop_chunk();
+      throw;
     }
   });
 }

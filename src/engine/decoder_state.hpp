@@ -65,6 +65,8 @@ struct Decoder::State {
   void require_known(std::int32_t token) const;
   void extend_file(std::span<const std::int32_t> more, StopPoll& poll);
   void extend_memory(std::span<const std::int32_t> more, StopPoll& poll);
+  void extend(std::span<const std::int32_t> more, StopPoll& poll);
+  std::int64_t drop_chunk();
   [[noreturn]] void interrupt(std::int64_t new_tokens);
   void start_chunk(std::int64_t end);
   void finish_chunk();

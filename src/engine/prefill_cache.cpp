@@ -48,7 +48,10 @@ void PrefillJob::check_options() {
 void PrefillJob::check_output() {
   if (is_resumable()) {
     const CacheReader file = CacheReader::open_shared(world_, options_.out);
-    world_.agree([&] { require_resumable(file); });
+    world_.agree([&] {
+      require_resumable(file);
+      if (world_.is_root()) CacheWriter::require_writable(options_.out);
+    });
     return;
   }
   if (!options_.prefix.empty()) {
@@ -116,6 +119,12 @@ std::int64_t PrefillJob::reusable_tokens(const CacheReader& file) const {
 }
 
 void PrefillJob::resume() {
+  // Before the file is opened for writing, which may replace it by a larger one; and again under
+  // the writer's lock.
+  {
+    const CacheReader file = CacheReader::open_shared(world_, options_.out);
+    world_.agree([&] { require_resumable(file); });
+  }
   writer_ = CacheWriter::open(world_, options_.out, prompt_tokens());
   past_ = CacheReader::open_shared(world_, options_.out);
   world_.agree([&] { require_resumable(*past_); });

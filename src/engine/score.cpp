@@ -91,6 +91,7 @@ ScoreReport Scorer::State::run(const ScoreOptions& options) {
   const auto count = static_cast<std::int64_t>(options.tokens.size());
   const bool zigzag = takes_zigzag(options.partition, options.schedule);
   KvShape kv_shape{};
+  chunk.reset();  // of a prompt that failed
   input.require_same(world);
   StopPoll poll(world, options.should_stop, kStopPatience);
   const auto interrupted =

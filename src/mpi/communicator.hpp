@@ -72,8 +72,9 @@ class Communicator {
     std::string value;
     std::string advice = {};  // what to do where it differs
   };
-  // Collective. Throws an agreed Error(code) unless every rank has the values that rank 0 has: names
-  // the first that differs, with both values and hosts. `values` has the same names everywhere.
+  // Collective. Throws an agreed Error(code) unless every rank has the values that rank 0 has:
+  // names the first that differs, with both values and hosts. `values` has the same names
+  // everywhere.
   void require_same(ErrorCode code, const std::vector<Same>& values) const;
 
   // Collective agreement on success. Runs `phase` on every rank; when it throws on any of them,

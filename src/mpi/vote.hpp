@@ -4,6 +4,7 @@
 #include <mpi.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "mpi/communicator.hpp"
 
@@ -13,22 +14,28 @@ namespace powerprefill::mpi {
 // whenever result() is called, which waits only for ranks that have not started yet.
 class Vote {
  public:
-  explicit Vote(const Communicator& comm) : comm_(comm.dup()) {}
+  // Collective.
+  explicit Vote(const Communicator& comm) : state_(new State{comm.dup(), MPI_REQUEST_NULL, 0, 0}) {}
   Vote(const Vote&) = delete;
   Vote& operator=(const Vote&) = delete;
-  ~Vote();  // an open vote is completed, unless an exception is on its way
+  // An open vote is completed; when an exception is on its way the other ranks may never take part,
+  // and what MPI may still write to is left to it.
+  ~Vote();
 
   // Collective. @pre no vote is open
   void start(std::int64_t value);
-  bool is_open() const { return request_ != MPI_REQUEST_NULL; }
+  bool is_open() const { return state_->request != MPI_REQUEST_NULL; }
   // @pre a vote is open
   std::int64_t result();
 
  private:
-  Communicator comm_;
-  MPI_Request request_ = MPI_REQUEST_NULL;
-  std::int64_t mine_ = 0;
-  std::int64_t largest_ = 0;
+  struct State {
+    Communicator comm;
+    MPI_Request request;
+    std::int64_t mine;
+    std::int64_t largest;
+  };
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace powerprefill::mpi

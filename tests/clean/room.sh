@@ -20,7 +20,7 @@ no_room() {
 apart() {
   unshare --mount --propagation private --pid --fork --kill-child "$@" </dev/null &
   child=$!
-  wait "$child"
+  local status=0; wait "$child" || status=$?; child=; return "$status"
 }
 
 base_system() {  # PACKAGES

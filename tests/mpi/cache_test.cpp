@@ -119,6 +119,29 @@ void misuse_is_refused(const Communicator& comm, const fs::path& folder) {
                  [&] { commit(writer, 16); });
 }
 
+// Rows that were discarded are as if they had not been written: other ranks may write them anew.
+void discarded_rows(const Communicator& comm, const fs::path& folder) {
+  const CacheHeader header = small_header(DType::f32);
+  CacheWriter writer = CacheWriter::create(comm, folder / "kv.h5", header, false);
+  const auto wrong = rows_of(header, 1, 1, 64, 16);
+  const int last = comm.size() - 1;  // whose sums would be entered behind those of rank 0
+  if (comm.rank() == last) {
+    for (std::int64_t layer = 0; layer < header.num_layers; ++layer) {
+      writer.write_layer(layer, 0, wrong, wrong);
+    }
+  }
+  writer.discard();
+  comm.barrier();
+  const auto key = [&](std::int64_t layer) { return rows_of(header, layer, 0, 0, 16); };
+  for (std::int64_t layer = 0; comm.is_root() && layer < header.num_layers; ++layer) {
+    const auto rows = key(layer);
+    writer.wait_for(writer.write_layer(layer, 0, rows, rows));
+  }
+  commit(writer, 16);
+  const CacheReader reader = CacheReader::open_shared(comm, folder / "kv.h5");
+  require(reader.verify(comm).damage.empty(), "checksums of discarded rows were entered");
+}
+
 void damage_is_found(const Communicator& comm, const fs::path& folder) {
   const CacheHeader header = small_header(DType::bf16, true);
   const fs::path path = make_cache(comm, folder, header);
@@ -289,6 +312,7 @@ int main(int argc, char** argv) {
                     {"existing_outputs", existing_outputs},
                     {"stale_files_go", stale_files_go},
                     {"misuse_is_refused", misuse_is_refused},
+                    {"discarded_rows", discarded_rows},
                     {"damage_is_found", damage_is_found},
                     {"foreign_files", foreign_files},
                     {"random_damage", random_damage},

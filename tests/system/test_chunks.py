@@ -107,6 +107,16 @@ class Chunks(ModelCase):
         self.assertEqual((report["resumed_from"], report["computed_tokens"]), (TOKENS, 0))
         self.assertEqual(self.digest("new.h5"), before)
 
+    def test_a_file_that_is_refused_stays_as_it_is(self):
+        """Although the prompt is longer than its room, for which it would be replaced."""
+        options = PATTERNS["power"] + " --reserve 0"
+        self.prefill(self.ids[:BLOCK], "kv.h5", options)
+        path = self.here / "kv.h5"
+        before = (path.stat().st_ino, path.read_bytes())
+        self.prefill(self.ids, "kv.h5", options + " --resume", ranks=2, code=4,
+                     model=self.other_model)
+        self.assertEqual((path.stat().st_ino, path.read_bytes()), before)
+
     def test_resume_refuses_what_does_not_fit(self):
         self.prefill(self.ids[:100], "kv.h5", PATTERNS["power"])
         before = (self.here / "kv.h5").read_bytes()

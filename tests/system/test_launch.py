@@ -69,6 +69,11 @@ class Launch(unittest.TestCase):
                                    (["-np", 2], [], arguments))
             self.expect(result, 0)
 
+    def test_a_rank_that_alone_cannot_start_says_why(self):
+        result = self.contexts((["-np", 1], [], ["doctor"]), (["-np", 1], [], ["doctr"]))
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertIn("subcommand", result.stderr)
+
     def test_other_arguments_are_told(self):
         result = self.contexts((["-np", 1], [], self.prefill()),
                                (["-np", 1], [], self.prefill("--reserve", 7)))
