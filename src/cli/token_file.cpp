@@ -71,6 +71,11 @@ std::vector<std::int32_t> parse_text(InputStream& input) {
       refuse(path, fmt::format("byte {} is not part of a decimal token id: {}", input.position(),
                                quoted(nlohmann::json(std::string(word)))));
     }
+    // What fills the window may go on behind it, and would become two ids.
+    if (word.size() >= kLongestWord) {
+      refuse(path, fmt::format("a token id of {} or more digits at byte {}: {}", kLongestWord,
+                               input.position(), shortened(word)));
+    }
     check_count(path, static_cast<std::int64_t>(tokens.size()) + 1);
     tokens.push_back(checked_id(path, id));
     input.skip(word.size());

@@ -256,7 +256,7 @@ class Translator {
       default:
         break;
     }
-    constexpr std::string_view kOthers = "123456789wWsSdDhHpPbBAzZGKRXkgcCMNOQEyY";
+    constexpr std::string_view kOthers = "123456789wWsSdDhHpPbBAzZGKRXkgcCMNOoQEyY";
     next_ = begin;
     if (kOthers.find(c) != std::string_view::npos && !is_brace_less_property()) return std::nullopt;
     return take_character();

@@ -172,6 +172,12 @@ class Pipes(Case):
 
 
 class TokenFiles(Case):
+    def test_a_long_word_is_never_two_ids(self):
+        for zeros in (63, 64, 65, 127, 128):
+            message = self.refused(3, ["token id"], *self.mask(self.write("ids", "0" * zeros + "7")))
+            self.assertIn("64 or more digits", message)
+        self.assertEqual(self.distances("0 " + "0" * 62 + "7"), [0, 7])
+
     def test_text(self):
         self.assertEqual(self.distances("\ufeff0 1\t5\r\n7\n"), [0, 1, 5, 7])
         self.assertEqual(self.distances(" ".join(map(str, range(30000)))), list(range(30000)))
