@@ -11,14 +11,16 @@ namespace powerprefill::text {
 
 namespace {
 
-std::string replace_all(const std::string& text, const std::string& from, const std::string& to) {
+// `size`: bytes of the token before any step; steps that are small each could double it each.
+std::string replace_all(const std::string& text, const std::string& from, const std::string& to,
+                        std::size_t size) {
   std::string out;
   std::size_t done = 0;
   for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, done)) {
     out.append(text, done, at - done);
     out += to;
     done = at + from.size();
-    check_growth(text.size(), out.size(), "the decoder");
+    check_growth(size, out.size(), "the decoder");
   }
   return out.append(text, done);
 }
@@ -77,6 +79,7 @@ void JsonDecoder::add(const Fields& description) {
 }
 
 std::string JsonDecoder::bytes_of(std::string token) const {
+  const std::size_t size = token.size();
   for (const Step& step : steps_) {
     switch (step.kind) {
       case Step::Kind::byte_level: {
@@ -89,7 +92,7 @@ std::string JsonDecoder::bytes_of(std::string token) const {
         token = fall_back(std::move(token));
         break;
       case Step::Kind::replace:
-        token = replace_all(token, step.from, step.to);
+        token = replace_all(token, step.from, step.to, size);
         break;
     }
   }

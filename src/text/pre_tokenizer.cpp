@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "text/limits.hpp"
@@ -115,16 +116,24 @@ void PreTokenizer::add(const Fields& description) {
 
 void PreTokenizer::run(std::string_view text, bool opens_prompt, RegexScratch& scratch,
                        const Emit& emit) const {
-  if (!text.empty()) run_from(0, text, opens_prompt, scratch, emit);
+  std::size_t added = 0;
+  // Counted over all pieces: a prefix for each piece of each stage grows as a power of the stages.
+  const auto count = [&added, size = text.size()](std::size_t from, std::size_t to) {
+    added += to - std::min(from, to);
+    check_growth(size, added, "the pre-tokenizer");
+  };
+  if (!text.empty()) run_from(0, text, opens_prompt, scratch, count, emit);
 }
 
 void PreTokenizer::run_from(std::size_t number, std::string_view text, bool opens_prompt,
-                            RegexScratch& scratch, const Emit& emit) const {
+                            RegexScratch& scratch, const CountGrowth& count,
+                            const Emit& emit) const {
   if (number == stages_.size()) {
     emit(text);
     return;
   }
   const Stage& stage = *stages_[number];
+  const std::size_t size = text.size();
   std::string changed;
   if (!stage.space.empty()) {
     changed = with_replaced_spaces(text, stage.space);
@@ -136,13 +145,14 @@ void PreTokenizer::run_from(std::size_t number, std::string_view text, bool open
     changed = stage.prefix + std::string(text);
     text = changed;
   }
+  count(size, text.size());
   if (!stage.split) {
-    run_from(number + 1, text, opens_prompt, scratch, emit);
+    run_from(number + 1, text, opens_prompt, scratch, count, emit);
     return;
   }
   const char* begin = text.data();
   split_text(text, *stage.split, scratch, [&](std::string_view piece) {
-    run_from(number + 1, piece, opens_prompt && piece.data() == begin, scratch, emit);
+    run_from(number + 1, piece, opens_prompt && piece.data() == begin, scratch, count, emit);
   });
 }
 

@@ -117,6 +117,28 @@ TEST(HostileTokenizer, growth) {
     doubling.push_back({{"type", "Replace"}, {"pattern", {{"String", "e"}}}, {"content", "ee"}});
   }
   EXPECT_NE(refusal_with("normalizer", {{"type", "Sequence"}, {"normalizers", doubling}}), "");
+  for (auto& step : doubling) {
+    step["pattern"]["String"] = "h";
+    step["content"] = "hh";
+  }
+  EXPECT_NE(refusal_with("decoder", {{"type", "Sequence"}, {"decoders", doubling}})
+                .find("the decoder of the tokenizer makes"),
+            std::string::npos);
+  // A prefix for each piece, and each character a piece: 2^10 times at least the text.
+  nlohmann::json prefixes = nlohmann::json::array();
+  for (int i = 0; i < 20; ++i) {
+    prefixes.push_back({{"type", "Metaspace"},
+                        {"replacement", i % 2 ? "a" : "z"},
+                        {"prepend_scheme", "always"},
+                        {"split", false}});
+    prefixes.push_back({{"type", "Split"},
+                        {"pattern", {{"Regex", "\\S"}}},
+                        {"behavior", "Isolated"},
+                        {"invert", false}});
+  }
+  EXPECT_NE(refusal_with("pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", prefixes}})
+                .find("the pre-tokenizer of the tokenizer makes"),
+            std::string::npos);
   // What published ones do is far from the bounds.
   EXPECT_EQ(refusal_with("normalizer", {{"type", "NFKD"}}, times("\uFDFA", 1000)), "");
 }
