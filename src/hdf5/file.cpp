@@ -11,16 +11,15 @@
 #include <utility>
 
 #include "base/checked.hpp"
+#include "hdf5/path_walk.hpp"
 
 namespace powerprefill::hdf5 {
 
 namespace {
 
 constexpr hsize_t kAlignment = 4096;
-constexpr std::string_view kSignature = "\x89HDF\r\n\x1a\n";
 constexpr int kFirstWithChecksums = 2;  // superblock
 constexpr std::size_t kRootOfSuperblock2 = 36;
-constexpr int kMostLinks = 16;
 
 Handle make_list(hid_t list_class, const Context& context) {
   return check_handle(H5Pcreate(list_class), "make a property list", context);
@@ -140,17 +139,17 @@ std::int64_t File::make_dataset(const DatasetSpec& spec) {
   return checked_cast<std::int64_t>(offset);
 }
 
-// Where the link `name` of `group` leads: an empty text if to an object of this file, else a path.
+// Where the link `name` of `group` leads: empty if to an object of this file, else a path.
 // HDF5 itself would follow a link of any kind: into other files, which may be a pipe that hangs.
-std::string File::step_to(const Handle& group, const std::string& name,
-                          const std::string& path) const {
+std::optional<std::string> File::step_to(const Handle& group, const std::string& name,
+                                         const std::string& path) const {
   const std::string what = "find " + path;
   if (check(H5Lexists(group.id(), name.c_str(), H5P_DEFAULT), what, context_) == 0) {
     throw Error(context_.code, fmt::format("{} has no {}", context_.path.string(), path));
   }
   LinkInfo info{};
   check(get_link_info(group.id(), name.c_str(), &info, H5P_DEFAULT), what, context_);
-  if (info.type == H5L_TYPE_HARD) return {};
+  if (info.type == H5L_TYPE_HARD) return std::nullopt;
   constexpr std::size_t longest = 4096;
   if (info.type != H5L_TYPE_SOFT || info.u.val_size < 2 || info.u.val_size > longest) {
     throw Error(context_.code, fmt::format("{}: {} is a link to another file, which is not "
@@ -165,33 +164,19 @@ std::string File::step_to(const Handle& group, const std::string& name,
 
 Handle File::open_object(const std::string& path) const {
   const std::string what = "open " + path;
+  Handle object;
   const auto open = [&](hid_t from, const char* name) {
-    return check_handle(H5Oopen(from, name, H5P_DEFAULT), what, context_);
+    object = check_handle(H5Oopen(from, name, H5P_DEFAULT), what, context_);
   };
-  Handle object = open(file_.id(), "/");
-  std::string rest = path;
-  std::string above;  // the group that `rest` starts from
-  for (int links = 0; !rest.empty();) {
-    if (rest.front() == '/') {
-      rest.erase(0, 1);
-      continue;
-    }
-    const std::string name = rest.substr(0, rest.find('/'));
-    rest.erase(0, name.size());
-    const std::string target = step_to(object, name, path);
-    if (target.empty()) {
-      object = open(object.id(), name.c_str());
-      above += "/" + name;
-      continue;
-    }
-    if (++links > kMostLinks) {
-      throw Error(context_.code, fmt::format("{}: the links to {} lead in a circle",
-                                             context_.path.string(), path));
-    }
-    rest = (target.starts_with('/') ? "" : above + "/") + target + rest;
-    object = open(file_.id(), "/");
-    above.clear();
-  }
+  walk_path(path,
+            {.to_root = [&] { open(file_.id(), "/"); },
+             .follow =
+                 [&](const std::string& name) {
+                   std::optional<std::string> target = step_to(object, name, path);
+                   if (!target) open(object.id(), name.c_str());
+                   return target;
+                 }},
+            context_);
   return object;
 }
 

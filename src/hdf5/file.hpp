@@ -75,7 +75,8 @@ class File {
   std::optional<StoredAttribute> find_attribute(const std::string& name) const;
   StoredAttribute require_attribute(const std::string& name) const;
   Handle open_object(const std::string& path) const;
-  std::string step_to(const Handle& group, const std::string& name, const std::string& path) const;
+  std::optional<std::string> step_to(const Handle& group, const std::string& name,
+                                     const std::string& path) const;
 
   Context context_;
   Handle file_;

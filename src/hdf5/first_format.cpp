@@ -7,6 +7,8 @@
 #include <span>
 #include <utility>
 
+#include "hdf5/path_walk.hpp"
+
 namespace powerprefill::hdf5 {
 
 namespace {
@@ -14,7 +16,6 @@ namespace {
 constexpr std::uint64_t kMostRead = std::uint64_t{256} << 20;
 constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
 constexpr std::size_t kMostChunks = 1024;
-constexpr int kMostLinks = 16;
 
 // Types of header messages.
 enum : unsigned {
@@ -142,7 +143,7 @@ FirstFormat::FirstFormat(FileHandle file, Context context)
   checked(context_, [&] {
     const std::string start = read(0, std::min<std::uint64_t>(bytes_, 128));
     Cursor data(start);
-    data.expect("\x89HDF\r\n\x1a\n");
+    data.expect(kSignature);
     const std::uint64_t version = data.number(1);
     if (version > 3) refuse("its superblock is of an unknown version");
     data.take(version < 2 ? 4 : 0);
@@ -304,29 +305,19 @@ std::optional<FirstFormat::Link> FirstFormat::find_link(std::uint64_t group,
 
 std::uint64_t FirstFormat::find_object(const std::string& path) const {
   std::uint64_t object = root_;
-  std::string rest = path;
-  std::string above;  // the group that `rest` starts from
-  for (int links = 0; !rest.empty();) {
-    if (rest.front() == '/') {
-      rest.erase(0, 1);
-      continue;
-    }
-    const std::string name = rest.substr(0, rest.find('/'));
-    rest.erase(0, name.size());
-    const std::optional<Link> link = find_link(object, name);
-    if (!link) {
-      throw Error(context_.code, fmt::format("{} has no {}", context_.path.string(), path));
-    }
-    if (!link->path) {
-      object = link->address;
-      above += "/" + name;
-      continue;
-    }
-    if (++links > kMostLinks) throw std::out_of_range("links in a circle");
-    rest = (link->path->starts_with('/') ? "" : above + "/") + *link->path + rest;
-    object = root_;
-    above.clear();
-  }
+  walk_path(path,
+            {.to_root = [&] { object = root_; },
+             .follow =
+                 [&](const std::string& name) {
+                   const std::optional<Link> link = find_link(object, name);
+                   if (!link) {
+                     throw Error(context_.code,
+                                 fmt::format("{} has no {}", context_.path.string(), path));
+                   }
+                   if (!link->path) object = link->address;
+                   return link->path;
+                 }},
+            context_);
   return object;
 }
 

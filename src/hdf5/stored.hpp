@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "hdf5/element.hpp"
@@ -29,6 +30,9 @@ struct StoredAttribute {
   StoredType type;
   std::string value;  // of type.bytes bytes, as they lie in the file
 };
+
+// What every HDF5 file without a user block begins with.
+inline constexpr std::string_view kSignature = "\x89HDF\r\n\x1a\n";
 
 // HDF5 keeps attributes in object headers, whose messages end at 64 KiB.
 inline constexpr std::size_t kLongestText = 64000;
