@@ -80,12 +80,12 @@ void TokenMatcher::run(std::string_view text, bool plain_special,
     if (token.single_word && touches_word(text, begin, end)) continue;
     while (token.left_strip && begin > done) {
       const std::size_t start = start_of_last(text, begin);
-      if (!is_white_space(scan_at(text, start).value)) break;
+      if (!white_space().contains(scan_at(text, start).value)) break;
       begin = start;
     }
     while (token.right_strip && end < text.size()) {
       const Scan scan = scan_at(text, end);
-      if (!is_white_space(scan.value)) break;
+      if (!white_space().contains(scan.value)) break;
       end += scan.bytes;
     }
     begin = std::max(begin, done);

@@ -187,17 +187,16 @@ std::optional<CodePointSet> property_set(std::string_view name) {
 }
 
 const CodePointSet& white_space() {
-  static const CodePointSet set = [] {
-    CodePointSet out = CodePointSet::between(0x09, 0x0D);
-    for (const CodePointRange& range :
-         {CodePointRange{0x20, 0x20}, CodePointRange{0x85, 0x85}, CodePointRange{0xA0, 0xA0},
-          CodePointRange{0x1680, 0x1680}, CodePointRange{0x2000, 0x200A},
-          CodePointRange{0x2028, 0x2029}, CodePointRange{0x202F, 0x202F},
-          CodePointRange{0x205F, 0x205F}, CodePointRange{0x3000, 0x3000}}) {
-      out.add(CodePointSet::between(range.first, range.last));
-    }
-    return out;
-  }();
+  static const CodePointSet set = set_of({{0x09, 0x0D},
+                                          {0x20, 0x20},
+                                          {0x85, 0x85},
+                                          {0xA0, 0xA0},
+                                          {0x1680, 0x1680},
+                                          {0x2000, 0x200A},
+                                          {0x2028, 0x2029},
+                                          {0x202F, 0x202F},
+                                          {0x205F, 0x205F},
+                                          {0x3000, 0x3000}});
   return set;
 }
 

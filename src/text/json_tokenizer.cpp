@@ -63,10 +63,7 @@ class JsonTokenizer : public Backend {
       if (!model_.vocabulary().contains(token.content)) {
         vocabulary_ += added_.emplace(token.content, token.id).second ? 1 : 0;
       }
-      if (token.content.size() > kLongestAddedToken) {
-        file.fail(fmt::format("the added token `{}` has {} bytes; at most {} are accepted",
-                              shortened(token.content), token.content.size(), kLongestAddedToken));
-      }
+      check_added_token(token.content, file.where());
       if (token.normalized) token.content = normalizer_(token.content, scratch);
       (token.normalized ? normalized : plain).push_back(std::move(token));
     }

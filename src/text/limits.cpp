@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "base/json.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::text {
 
 namespace {
 
+constexpr std::size_t kLongestAddedToken = 1024;  // bytes
 // NFKD makes 33 bytes of the 3 of U+FDFA, and a space may become three.
 constexpr std::size_t kMostGrowth = 64;
 constexpr std::size_t kFreeGrowth = 4096;  // a prefix is put before a short text too
@@ -18,6 +20,15 @@ void check_steps(std::size_t count, const Fields& description) {
   if (count <= kMostSteps) return;
   description.fail(
       fmt::format("is step {} of its kind; at most {} are accepted", count, kMostSteps));
+}
+
+void check_added_token(std::string_view content, const std::string& where) {
+  if (content.size() <= kLongestAddedToken) return;
+  throw Error(
+      ErrorCode::input,
+      fmt::format("{}: the added token `{}` has {} bytes; at most {} are accepted; fetch the "
+                  "checkpoint again",
+                  where, shortened(content), content.size(), kLongestAddedToken));
 }
 
 void check_growth(std::size_t from, std::size_t to, std::string_view what) {

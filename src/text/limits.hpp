@@ -3,17 +3,20 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 #include "text/fields.hpp"
 
 namespace powerprefill::text {
 
-inline constexpr std::size_t kMostSteps = 64;            // of one kind, one after the other
-inline constexpr std::size_t kMostTokensAround = 1024;   // a text
-inline constexpr std::size_t kLongestAddedToken = 1024;  // bytes
+inline constexpr std::size_t kMostSteps = 64;           // of one kind, one after the other
+inline constexpr std::size_t kMostTokensAround = 1024;  // a text
 
 void check_steps(std::size_t count, const Fields& description);
+
+// `where`: the file.
+void check_added_token(std::string_view content, const std::string& where);
 
 // A text of `from` bytes may become one of 64 * from + 4096, by all of `what`.
 void check_growth(std::size_t from, std::size_t to, std::string_view what);

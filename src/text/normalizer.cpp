@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "text/code_points.hpp"
 #include "text/limits.hpp"
 #include "text/unicode_forms.hpp"
 #include "text/utf8.hpp"
@@ -28,14 +29,14 @@ std::string strip(std::string text, bool left, bool right) {
   std::size_t begin = 0;
   while (left && begin < text.size()) {
     const Scan scan = scan_at(text, begin);
-    if (!is_white_space(scan.value)) break;
+    if (!white_space().contains(scan.value)) break;
     begin += scan.bytes;
   }
   std::size_t end = text.size();
   while (right && end > begin) {
     std::size_t start = end - 1;
     while (start > begin && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
-    if (!is_white_space(scan_at(text, start).value)) break;
+    if (!white_space().contains(scan_at(text, start).value)) break;
     end = start;
   }
   return text.substr(begin, end - begin);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <optional>
 
 #include "text/limits.hpp"
@@ -114,22 +113,24 @@ void PreTokenizer::add(const Fields& description) {
   check_steps(stages_.size(), description);
 }
 
+// What the stages have in common while one text goes through them.
+struct PreTokenizer::Run {
+  RegexScratch& scratch;
+  const Emit& emit;
+  std::size_t size;       // bytes of the text that came in
+  std::size_t added = 0;  // by all stages, to all pieces: the prefixes of each piece of each stage
+};
+
 void PreTokenizer::run(std::string_view text, bool opens_prompt, RegexScratch& scratch,
                        const Emit& emit) const {
-  std::size_t added = 0;
-  // Counted over all pieces: a prefix for each piece of each stage grows as a power of the stages.
-  const auto count = [&added, size = text.size()](std::size_t from, std::size_t to) {
-    added += to - std::min(from, to);
-    check_growth(size, added, "the pre-tokenizer");
-  };
-  if (!text.empty()) run_from(0, text, opens_prompt, scratch, count, emit);
+  Run run = {.scratch = scratch, .emit = emit, .size = text.size()};
+  if (!text.empty()) run_from(0, text, opens_prompt, run);
 }
 
 void PreTokenizer::run_from(std::size_t number, std::string_view text, bool opens_prompt,
-                            RegexScratch& scratch, const CountGrowth& count,
-                            const Emit& emit) const {
+                            Run& run) const {
   if (number == stages_.size()) {
-    emit(text);
+    run.emit(text);
     return;
   }
   const Stage& stage = *stages_[number];
@@ -145,14 +146,15 @@ void PreTokenizer::run_from(std::size_t number, std::string_view text, bool open
     changed = stage.prefix + std::string(text);
     text = changed;
   }
-  count(size, text.size());
+  run.added += text.size() - size;  // a space becomes a whole character, so no text shrinks
+  check_growth(run.size, run.added, "the pre-tokenizer");
   if (!stage.split) {
-    run_from(number + 1, text, opens_prompt, scratch, count, emit);
+    run_from(number + 1, text, opens_prompt, run);
     return;
   }
   const char* begin = text.data();
-  split_text(text, *stage.split, scratch, [&](std::string_view piece) {
-    run_from(number + 1, piece, opens_prompt && piece.data() == begin, scratch, count, emit);
+  split_text(text, *stage.split, run.scratch, [&](std::string_view piece) {
+    run_from(number + 1, piece, opens_prompt && piece.data() == begin, run);
   });
 }
 

@@ -34,9 +34,8 @@ class PreTokenizer {
  private:
   struct Stage;
   void add(const Fields& description);
-  using CountGrowth = std::function<void(std::size_t from, std::size_t to)>;
-  void run_from(std::size_t stage, std::string_view text, bool opens_prompt, RegexScratch& scratch,
-                const CountGrowth& count, const Emit& emit) const;
+  struct Run;
+  void run_from(std::size_t stage, std::string_view text, bool opens_prompt, Run& run) const;
 
   std::vector<std::shared_ptr<const Stage>> stages_;
   bool byte_level_ = false;

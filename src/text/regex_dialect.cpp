@@ -35,6 +35,21 @@ struct Piece {
   std::optional<std::size_t> set;
 };
 
+// One of some letters, for PCRE2.
+std::string spelled(const std::vector<std::uint8_t>& letters) {
+  if (letters.empty()) return "(?!)";
+  if (letters.size() == 1) return fmt::format("\\x{:02x}", letters.front());
+  std::string out = "[";
+  for (std::size_t i = 0; i < letters.size();) {
+    std::size_t last = i;
+    while (last + 1 < letters.size() && letters[last + 1] == letters[last] + 1) ++last;
+    out += last == i ? fmt::format("\\x{:02x}", letters[i])
+                     : fmt::format("\\x{:02x}-\\x{:02x}", letters[i], letters[last]);
+    i = last + 1;
+  }
+  return out + "]";
+}
+
 class Translator {
  public:
   Translator(std::string_view pattern, const std::string& where)
@@ -79,20 +94,6 @@ class Translator {
     const Scan scan = scan_at(pattern_, next_);
     next_ += scan.bytes;
     return scan.value;
-  }
-
-  static std::string spelled(const std::vector<std::uint8_t>& letters) {
-    if (letters.empty()) return "(?!)";
-    if (letters.size() == 1) return fmt::format("\\x{:02x}", letters.front());
-    std::string out = "[";
-    for (std::size_t i = 0; i < letters.size();) {
-      std::size_t last = i;
-      while (last + 1 < letters.size() && letters[last + 1] == letters[last] + 1) ++last;
-      out += last == i ? fmt::format("\\x{:02x}", letters[i])
-                       : fmt::format("\\x{:02x}-\\x{:02x}", letters[i], letters[last]);
-      i = last + 1;
-    }
-    return out + "]";
   }
 
   void put(std::string_view syntax) {
@@ -474,11 +475,7 @@ LetterPattern to_letters(std::string_view pattern, const std::string& where) {
 
 LetterPattern to_letters(const CodePointSet& set) {
   const auto alphabet = Alphabet::of({set});
-  std::string pattern = "[";
-  for (const std::uint8_t letter : alphabet->letters(0)) {
-    pattern += fmt::format("\\x{:02x}", letter);
-  }
-  return {pattern + "]", *alphabet};
+  return {spelled(alphabet->letters(0)), *alphabet};
 }
 
 }  // namespace powerprefill::text

@@ -148,12 +148,7 @@ class SentencePieceTokenizer : public Backend {
         tokens_, config, model_.GetPieceSize(),
         [&](std::string_view token) { return piece_of(token); }, notes_);
     for (const AddedToken& token : tokens_) {
-      if (token.content.size() > kLongestAddedToken) {
-        throw Error(ErrorCode::input,
-                    fmt::format("{}: the added token `{}` has {} bytes; at most {} are accepted",
-                                path_.string(), shortened(token.content), token.content.size(),
-                                kLongestAddedToken));
-      }
+      check_added_token(token.content, path_.string());
       added_.emplace(token.content, token.id);
       const auto place = static_cast<std::size_t>(token.id);
       if (place >= texts_->tokens.size()) texts_->tokens.resize(place + 1);

@@ -28,9 +28,6 @@ std::size_t find_broken(std::string_view text);
 
 void append_utf8(std::string& text, char32_t character);
 
-// Unicode's property White_Space.
-bool is_white_space(char32_t character);
-
 // Turns a stream of bytes into well-formed UTF-8: bytes of an unfinished character wait for the
 // next ones; broken ones become U+FFFD, one for each longest piece of a character.
 class Utf8Stream {
