@@ -26,9 +26,9 @@ struct Run {
 
 class Layers {
  public:
-  Layers(const mpi::Communicator& world, const ModelOptions& options, std::int64_t count,
+  Layers(mpi::Session& session, const ModelOptions& options, std::int64_t count,
          const std::string& pattern)
-      : world_(world), model_(load_model(world, options)) {
+      : world_(session.world()), model_(load_model(session, options)) {
     schedule_.layers.assign(static_cast<std::size_t>(model_.config.layers), default_spec(pattern));
     kv_ = {schedule_.block, model_.config.kv_heads, model_.config.head_dim,
            *dtype_from_name(name_of(model_.compute))};
@@ -126,7 +126,7 @@ int main(int argc, char** argv) {
   ModelOptions options;
   options.folder = argv[1];
   options.threads = std::atoi(argv[4]);
-  const bench::Layers layers(session.world(), options, std::atoll(argv[2]), argv[3]);
+  const bench::Layers layers(session, options, std::atoll(argv[2]), argv[3]);
   bench::run(session.world(), layers,
              fmt::format("{} {} tokens {}x{}", argv[3], argv[2], session.world().size(), argv[4]),
              argc > 5 ? std::atoi(argv[5]) : 3, argc > 6 ? argv[6] : "");

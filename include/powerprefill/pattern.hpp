@@ -14,7 +14,8 @@
 
 namespace powerprefill {
 
-inline constexpr std::int64_t kLargestBlock = 65536;  // tokens
+inline constexpr std::int64_t kLargestBlock = 65536;    // tokens
+inline constexpr std::int64_t kMostCacheLayers = 9999;  // a cache file names them by four digits
 inline constexpr std::int64_t kLargestDistance = (std::int64_t{1} << 31) - 1;  // in blocks
 
 // What a user asks for: a pattern by name, and its parameters in blocks. A pattern ignores the
@@ -60,9 +61,6 @@ std::vector<std::string> pattern_names();
 
 // Throws Error(usage) for an unknown name or a parameter out of range.
 std::shared_ptr<const Pattern> make_pattern(const PatternSpec& spec);
-
-// Throws Error(code) unless `block` is 1 to kLargestBlock tokens, as a run over a prompt takes it.
-void require_block(std::int64_t block, ErrorCode code);
 
 // The pattern of every layer of a model.
 struct Schedule {

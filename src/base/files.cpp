@@ -19,12 +19,11 @@ namespace {
 // One system call moves at most this much; Linux itself stops at 2 GiB - 4 KiB.
 constexpr std::size_t kLargestTransfer = std::size_t{1} << 30;
 
-// What a disk or server says that fails, whatever the file means to the caller.
-ErrorCode code_for(int error, ErrorCode otherwise) {
+}  // namespace
+
+ErrorCode code_of_errno(int error, ErrorCode otherwise) {
   return error == EIO || error == ESTALE ? ErrorCode::storage : otherwise;
 }
-
-}  // namespace
 
 std::string reason_of_errno(int error) {
   return std::generic_category().message(error);
@@ -69,8 +68,9 @@ FileHandle FileHandle::open(const std::filesystem::path& path, int flags, ErrorC
   const int fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
   if (fd < 0) {
     const int error = errno;
-    throw Error(code_for(error, code), fmt::format("cannot open {}: {}{}", path.string(),
-                                                   reason_of_errno(error), hint_of_errno(error)));
+    throw Error(code_of_errno(error, code),
+                fmt::format("cannot open {}: {}{}", path.string(), reason_of_errno(error),
+                            hint_of_errno(error)));
   }
   return adopt(fd, path);
 }
@@ -120,7 +120,7 @@ void FileHandle::read_at(std::span<std::byte> data, std::int64_t offset, ErrorCo
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       const int error = count == 0 ? 0 : errno;
-      throw Error(code_for(error, code),
+      throw Error(code_of_errno(error, code),
                   fmt::format("cannot read {} bytes at offset {} of {}: {}", data.size(), offset,
                               path_.string(),
                               count == 0 ? "the file ends before" : reason_of_errno(error)));

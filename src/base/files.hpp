@@ -81,6 +81,8 @@ void refuse_git_lfs_pointer(const std::filesystem::path& path, std::string_view 
 std::string read_text_file(const std::filesystem::path& path, ErrorCode code,
                            std::int64_t limit = std::int64_t{1} << 30);
 
+// What a disk or server says that fails is Error(storage), whatever the file means to the caller.
+ErrorCode code_of_errno(int error, ErrorCode otherwise);
 // "No such file or directory" and the like.
 std::string reason_of_errno(int error);
 // "; check the path" and the like: what to do about it, as the end of a message. May be empty.

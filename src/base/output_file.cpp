@@ -16,7 +16,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/hash.hpp"
 #include "base/output_target.hpp"
 
 namespace powerprefill {

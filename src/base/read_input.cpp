@@ -50,9 +50,8 @@ std::size_t InputStream::read_some(std::byte* data, std::size_t bytes) {
       ::poll(&waiting, 1, -1);
       continue;
     }
-    // What a disk or server says that fails, whatever the file means to the caller.
-    const bool is_disk = file_bytes_ && (error == EIO || error == ESTALE);
-    const ErrorCode code = is_disk ? ErrorCode::storage : code_;
+    // A terminal that is gone says EIO, too.
+    const ErrorCode code = file_bytes_ ? code_of_errno(error, code_) : code_;
     throw Error(code, fmt::format("cannot read {} beyond byte {}: {}", path_.string(),
                                   position_ + static_cast<std::int64_t>(buffer_.size() - begin_),
                                   reason_of_errno(error)));
@@ -111,6 +110,9 @@ bool is_utf16(std::string_view start) {
   return start.starts_with("\xFF\xFE") || start.starts_with("\xFE\xFF");
 }
 
+namespace {
+
+// What a text begins with that says it is no UTF-8 text, as in "is UTF-16 text", or an empty text.
 std::string foreign_text(std::string_view start) {
   if (is_utf16(start)) return "is UTF-16 text; save it as UTF-8";
   if (start.starts_with("PK\x03\x04")) {
@@ -123,6 +125,15 @@ std::string foreign_text(std::string_view start) {
     return "is compressed; unpack it first, or through a pipe";
   }
   return "";
+}
+
+}  // namespace
+
+void begin_utf8(InputStream& input, ErrorCode code) {
+  constexpr std::string_view mark = "\xEF\xBB\xBF";
+  const std::string foreign = foreign_text(input.peek(8));
+  if (!foreign.empty()) throw Error(code, fmt::format("{}: {}", input.path().string(), foreign));
+  if (input.peek(mark.size()).starts_with(mark)) input.skip(mark.size());
 }
 
 }  // namespace powerprefill

@@ -54,9 +54,8 @@ std::string read_rest(InputStream& input, ErrorCode code, std::int64_t limit);
 // Whether a text begins with the byte order mark of UTF-16, which no UTF-8 text does.
 bool is_utf16(std::string_view start);
 
-// What a text begins with that says it is no UTF-8 text, as in "is UTF-16 text", or an empty text.
-std::string foreign_text(std::string_view start);
-
-inline constexpr std::string_view kUtf8Mark = "\xEF\xBB\xBF";  // byte order mark
+// Takes UTF-8's byte order mark off the start of an input. Throws Error(code) for what begins as no
+// UTF-8 text does: UTF-16, archives, compressed files.
+void begin_utf8(InputStream& input, ErrorCode code);
 
 }  // namespace powerprefill

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "base/hash.hpp"
+#include "powerprefill/pattern.hpp"
 
 namespace powerprefill {
 
@@ -101,7 +102,7 @@ std::string problem_of(const CacheHeader& header) {
   const Bound bounds[] = {
       {"block_tokens", header.block_tokens, std::int64_t{1} << 24},
       {"capacity", header.capacity, std::int64_t{1} << 40},
-      {"num_layers", header.num_layers, 9999},
+      {"num_layers", header.num_layers, kMostCacheLayers},
       {"num_kv_heads", header.num_kv_heads, std::int64_t{1} << 20},
       {"head_dim", header.head_dim, std::int64_t{1} << 20},
       {"hidden_size", header.hidden, std::int64_t{1} << 28},

@@ -127,11 +127,10 @@ bool PendingFile::reserve_space(const FileHandle& file, int mode, std::int64_t b
   if (error == EOPNOTSUPP || error == ENOSYS) return false;
   if (error != 0) {
     throw Error(ErrorCode::storage,
-                fmt::format("cannot reserve {} bytes for {}: {}; {}", bytes, path_.string(),
+                fmt::format("cannot reserve {} bytes for {}: {}{}", bytes, path_.string(),
                             reason_of_errno(error),
-                            error == EFBIG ? "raise the limit of file sizes (ulimit -f), or choose "
-                                             "another file system"
-                                           : "free space there, or choose another output"));
+                            error == EFBIG ? hint_of_errno(error)
+                                           : "; free space there, or choose another output"));
   }
   return true;
 }

@@ -17,7 +17,6 @@ namespace powerprefill::cli {
 
 namespace {
 
-constexpr std::int64_t kLastLayer = 9998;  // of any cache file
 constexpr const char* kMaskPrefix = "mask:";
 
 }  // namespace
@@ -140,7 +139,7 @@ void AttentionArguments::add_to(CLI::App& app) {
   auto* layers =
       app.add_option("--full-layers", full_layers, "Layers with full attention, e.g. 0,1,7,8")
           ->delimiter(',')
-          ->transform(whole_number(0, kLastLayer));
+          ->transform(whole_number(0, kMostCacheLayers - 1));
   app.add_option("--full-per", full_per, "Full attention in the first 2 of every 7 layers: 2/7")
       ->excludes(layers);
 }

@@ -69,11 +69,7 @@ std::string check(const nlohmann::json& line) {
 
 BatchFile::BatchFile(const std::filesystem::path& path) {
   InputStream input = InputStream::open(path, ErrorCode::input);
-  const std::string foreign = foreign_text(input.peek(8));
-  if (!foreign.empty()) {
-    throw Error(ErrorCode::input, fmt::format("{}: {}", path.string(), foreign));
-  }
-  if (input.peek(kUtf8Mark.size()).starts_with(kUtf8Mark)) input.skip(kUtf8Mark.size());
+  begin_utf8(input, ErrorCode::input);
   const std::string text = read_rest(input, ErrorCode::input, kLargestFile);
   std::set<std::string> seen;
   std::int64_t number = 0;

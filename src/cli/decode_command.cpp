@@ -59,30 +59,30 @@ void run(const DecodeArguments& arguments, const Job& job) {
   OutputFile report;  // on rank 0
   world.agree([&] {
     Sampler check(arguments.sampling);
-    if (world.is_root()) check_files(arguments);
-    if (world.is_root()) {
-      const bool ids = arguments.ids || !Tokenizer::exists(arguments.model.folder);
-      printer.emplace(ids ? nullptr : &tokenizer.get(), arguments.prompt.raw);
-    }
-    if (world.is_root() && !arguments.report.empty()) {
-      report = OutputFile(arguments.report);
-    }
+    if (!world.is_root()) return;
+    check_files(arguments);
+    const bool ids = arguments.ids || !Tokenizer::exists(arguments.model.folder);
+    printer.emplace(ids ? nullptr : &tokenizer.get(), arguments.prompt.raw);
+    if (!arguments.report.empty()) report = OutputFile(arguments.report);
   });
   const ModelOptions model = arguments.model.resolve(job);
-  for (const std::string& text : job.launch.notes) log.line("note: " + text);
+  for (const std::string& text : job.launch.notes) log.note(text);
   const bool has_input = arguments.prompt.is_given();
   std::vector<std::int32_t> input;
+  ModelSummary summary;
   if (has_input) {
     input = arguments.prompt.resolve(world, tokenizer, true);
-    world.agree([&] { require_tokens(describe_model(arguments.model.folder).vocabulary, input); });
+    world.agree([&] {
+      summary = describe_model(arguments.model.folder);
+      require_tokens(summary.vocabulary, input);
+    });
   }
   const double start = seconds_now();
   Decoder decoder(session, arguments.cache, model, arguments.append);
   const double opened = seconds_now();
   const std::int64_t past = decoder.tokens();
   if (has_input) {
-    show_notes_on_length(log, describe_model(arguments.model.folder),
-                         past + static_cast<std::int64_t>(input.size()));
+    show_notes_on_length(log, summary, past + static_cast<std::int64_t>(input.size()));
     decoder.extend(input, stop_requested);
   }
   const double extended = seconds_now();

@@ -62,7 +62,7 @@ void run(const InspectArguments& arguments) {
   }
   for (const auto& [key, value] : json.items()) {
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-    fmt::print("{:<22} {}{}\n", key, text.size() > 200 ? text.substr(0, 200) + "..." : text,
+    fmt::print("{:<22} {}{}\n", key, shortened(text, 200),
                key == "file_bytes" ? fmt::format(" ({})", human_bytes(value.get<double>())) : "");
   }
 }

@@ -4,13 +4,13 @@ namespace powerprefill::cli {
 
 void show_notes(const Log& log, const ModelSummary& model) {
   for (const ModelNote& note : model.notes) {
-    if (note.beyond < 0) log.line("note: " + note.text);
+    if (note.beyond < 0) log.note(note.text);
   }
 }
 
 void show_notes_on_length(const Log& log, const ModelSummary& model, std::int64_t tokens) {
   for (const ModelNote& note : model.notes) {
-    if (note.beyond >= 0 && tokens > note.beyond) log.line("note: " + note.text);
+    if (note.beyond >= 0 && tokens > note.beyond) log.note(note.text);
   }
 }
 

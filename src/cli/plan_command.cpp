@@ -49,7 +49,7 @@ void run(PlanArguments& arguments) {
   const AttentionArguments::Choice choice = arguments.attention.resolve(summary);
   const Log log(true, false);
   show_notes(log, summary);
-  if (!choice.remark.empty()) log.line("note: " + choice.remark);
+  if (!choice.remark.empty()) log.note(choice.remark);
   show_notes_on_length(log, summary, arguments.options.tokens);
   arguments.options.schedule = choice.schedule;
   const nlohmann::ordered_json json = to_json(plan(arguments.options));

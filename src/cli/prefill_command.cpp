@@ -206,7 +206,7 @@ void run(PrefillArguments& arguments, const Job& job) {
   });
   PrefillOptions options = options_of(arguments, choice.schedule);
   options.model = arguments.model.resolve(job);
-  options.note = [&](const std::string& text) { log.line("note: " + text); };
+  options.note = [&](const std::string& text) { log.note(text); };
   const PromptRun prompt_run = {.arguments = arguments,
                                 .session = session,
                                 .log = log,
@@ -215,9 +215,9 @@ void run(PrefillArguments& arguments, const Job& job) {
                                 .summary = summary,
                                 .files = files,
                                 .report = report};
-  for (const std::string& text : job.launch.notes) log.line("note: " + text);
+  for (const std::string& text : job.launch.notes) log.note(text);
   show_notes(log, summary);
-  if (!choice.remark.empty()) log.line("note: " + choice.remark);
+  if (!choice.remark.empty()) log.note(choice.remark);
   if (arguments.batch.empty()) {
     run_one(prompt_run, std::move(options));
   } else {

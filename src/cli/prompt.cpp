@@ -24,7 +24,7 @@ std::string read_prompt(const std::string& file) {
 const Tokenizer& LazyTokenizer::get() {
   if (!tokenizer_) {
     tokenizer_ = Tokenizer::load(folder_);
-    for (const std::string& note : tokenizer_->notes()) log_.line("note: " + note);
+    for (const std::string& note : tokenizer_->notes()) log_.note(note);
   }
   return *tokenizer_;
 }

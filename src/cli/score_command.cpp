@@ -82,9 +82,9 @@ class Scoring {
       check_files(arguments);
       if (!arguments.nll.empty()) nll_ = OutputFile(arguments.nll);
     });
-    for (const std::string& text : job.launch.notes) log.line("note: " + text);
+    for (const std::string& text : job.launch.notes) log.note(text);
     show_notes(log, summary_);
-    if (!choice_.remark.empty()) log.line("note: " + choice_.remark);
+    if (!choice_.remark.empty()) log.note(choice_.remark);
     options_.schedule = choice_.schedule;
     options_.partition = arguments.partition;
     options_.kv_dtype = arguments.kv_dtype;
@@ -97,7 +97,7 @@ class Scoring {
       failed = score_all();
       // A run that has done nothing leaves what was there.
       world_.agree([&] {
-        if (nll_ && done_ > 0) nll_.commit();
+        if (nll_ && nll_.bytes() > 0) nll_.commit();
       });
     } catch (...) {
       keep_lines();
@@ -138,7 +138,6 @@ class Scoring {
           id.empty() ? "" : id + ": ", options_.tokens.size(), choice_.description, report.mean_nll,
           report.perplexity));
     });
-    ++done_;
   }
 
   // What was scored before a failure is not lost.
@@ -160,8 +159,7 @@ class Scoring {
   ModelSummary summary_;
   AttentionArguments::Choice choice_;
   ScoreOptions options_;
-  OutputFile nll_;         // on rank 0
-  std::int64_t done_ = 0;  // prompts
+  OutputFile nll_;  // on rank 0
 };
 
 void run(ScoreArguments& arguments, const Job& job) {

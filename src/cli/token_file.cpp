@@ -49,9 +49,7 @@ bool is_space(char c) {
 
 std::vector<std::int32_t> parse_text(InputStream& input) {
   const std::filesystem::path& path = input.path();
-  const std::string foreign = foreign_text(input.peek(8));
-  if (!foreign.empty()) refuse(path, foreign);
-  if (input.peek(kUtf8Mark.size()).starts_with(kUtf8Mark)) input.skip(kUtf8Mark.size());
+  begin_utf8(input, ErrorCode::input);
   std::vector<std::int32_t> tokens;
   for (;;) {
     const std::string_view next = input.peek(kLongestWord);
@@ -214,7 +212,7 @@ std::vector<std::int32_t> read_hdf5(const std::filesystem::path& path) {
 std::vector<std::int32_t> read_token_file(const std::filesystem::path& path) {
   InputStream input = InputStream::open(path, ErrorCode::input);
   const std::string_view start = input.peek(8);
-  if (start.starts_with("\x89HDF\r\n\x1a\n")) {
+  if (start.starts_with(hdf5::kSignature)) {
     if (input.file_bytes()) return read_hdf5(path);
     refuse(path, "is an HDF5 file that comes through a pipe, but is read here and there; save it");
   }

@@ -4,22 +4,21 @@
 
 #include <algorithm>
 
+#include "base/json.hpp"
+
 namespace powerprefill {
 
 namespace {
 
-std::string shortened(const std::string& text) {
-  constexpr std::size_t longest = 120;
-  if (text.empty()) return "none";
-  return text.size() <= longest ? text : text.substr(0, longest) + "...";
+std::string shown(const std::string& text) {
+  return text.empty() ? "none" : shortened(text, 120);
 }
 
 void require_same(const std::filesystem::path& path, const char* what, const char* field,
                   const std::string& of_cache, const std::string& of_run, const char* advice) {
   if (of_cache == of_run) return;
-  throw Error(ErrorCode::cache,
-              fmt::format("{} {}: its {} is {}, here it is {}; {}", path.string(), what, field,
-                          shortened(of_cache), shortened(of_run), advice));
+  throw Error(ErrorCode::cache, fmt::format("{} {}: its {} is {}, here it is {}; {}", path.string(),
+                                            what, field, shown(of_cache), shown(of_run), advice));
 }
 
 }  // namespace

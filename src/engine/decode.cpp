@@ -1,13 +1,11 @@
 #include "powerprefill/decode.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
 #include <utility>
 
-#include "base/files.hpp"
 #include "base/zones.hpp"
 #include "engine/append_rows.hpp"
 #include "engine/cache_identity.hpp"
@@ -16,6 +14,7 @@
 #include "engine/lonely_failure.hpp"
 #include "engine/memory_plan.hpp"
 #include "mpi/session.hpp"
+#include "powerprefill/prefill.hpp"
 
 namespace powerprefill {
 
@@ -24,7 +23,6 @@ namespace {
 // Of the memory that is left when the weights are loaded, for blocks of the cache.
 constexpr double kBlockShare = 0.25;
 constexpr double kChunkShare = 0.5;
-constexpr double kStopPatience = 30;  // seconds, as for prefill
 
 Error stopped(std::int64_t read, std::int64_t all, const char* what_next) {
   return Error::agreed(
@@ -34,10 +32,12 @@ Error stopped(std::int64_t read, std::int64_t all, const char* what_next) {
 
 }  // namespace
 
-// What can be known to be wrong about the file before the weights are loaded.
+// What can be known to be wrong before the weights are loaded.
 void Decoder::State::require_fit(const CacheHeader& header) const {
   CacheHeader own = header_for(model, schedule_from_json(header.schedule), header.dtype);
   require_same_model(path, header, own);
+  const std::string& problem = model.config.end_tokens_problem;
+  if (!problem.empty()) throw Error(ErrorCode::input, problem);
 }
 
 void Decoder::State::open(CacheReader reader, bool append, bool allow_mixed) {
@@ -221,25 +221,16 @@ Decoder::Decoder(Session& session, const std::filesystem::path& cache, const Mod
   mpi::Communicator& world = state_->world;
   state_->path = cache;
   ModelOptions options = model;
-  std::string compute;
+  const CacheHeader header = CacheReader::open_shared(world, cache).header();
   world.agree([&] {
-    if (!world.is_root()) return;
-    compute = CacheReader::open(cache).header().compute;
-    if (append) CacheWriter::require_writable(cache);
+    if (append && world.is_root()) CacheWriter::require_writable(cache);
   });
-  if (options.compute == "auto") options.compute = world.broadcast_string(compute, 0);
-  state_->model = prepare_model(world, options);
-  {
-    const CacheReader reader = CacheReader::open_shared(world, cache);
-    world.agree([&] { state_->require_fit(reader.header()); });
-  }
+  if (options.compute == "auto") options.compute = header.compute;
+  state_->model = prepare_model(session.mpi(), options);
+  world.agree([&] { state_->require_fit(header); });
   const double start = seconds_now();
-  load_weights(world, options, state_->model);
+  load_weights(session.mpi(), options, state_->model);
   state_->load_seconds = seconds_now() - start;
-  world.agree([&] {
-    const std::string& problem = state_->model.config.end_tokens_problem;
-    if (!problem.empty()) throw Error(ErrorCode::input, problem);
-  });
   if (append) state_->writer = CacheWriter::open(world, cache, 0);
   CacheReader reader = CacheReader::open_shared(world, cache);
   world.agree([&] { state_->open(std::move(reader), append, model.allow_mixed_numerics); });
@@ -264,7 +255,7 @@ void Decoder::extend(std::span<const std::int32_t> tokens,
   for (const std::int32_t token : tokens) state_->require_known(token);
   if (tokens.empty()) return;
   commit();
-  StopPoll poll(state_->world, should_stop, kStopPatience);
+  StopPoll poll(state_->world, should_stop, PrefillOptions{}.stop_patience);
   keep_if_alone(state_->world, state_, [&] {
     try {
       state_->extend(tokens, poll);

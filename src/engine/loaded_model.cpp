@@ -12,6 +12,9 @@ namespace powerprefill {
 
 namespace {
 
+constexpr const char* kCopyCheckpoint =
+    "copy the same checkpoint to all hosts, or name one that they share";
+
 mpi::SharedStore store_of(WeightsPlacement::Store store) {
   switch (store) {
     case WeightsPlacement::Store::memory:
@@ -47,7 +50,8 @@ std::int64_t LoadedModel::share_of_memory(double part) const {
          node_ranks;
 }
 
-LoadedModel prepare_model(const mpi::Communicator& world, const ModelOptions& options) {
+LoadedModel prepare_model(mpi::Session& session, const ModelOptions& options) {
+  const mpi::Communicator& world = session.world();
   LoadedModel model;
   world.agree([&] {
     model.config = load_config(options.folder);
@@ -60,9 +64,9 @@ LoadedModel prepare_model(const mpi::Communicator& world, const ModelOptions& op
   });
   use_one_blas_thread();
   model.config_fingerprint = fingerprint_of(model.config);
-  const char* copy = "copy the same checkpoint to all hosts, or name one that they share";
-  world.require_same(ErrorCode::input, {{"config.json", model.config_fingerprint, copy},
-                                        {"tokenizer", model.tokenizer_fingerprint, copy}});
+  world.require_same(ErrorCode::input,
+                     {{"config.json", model.config_fingerprint, kCopyCheckpoint},
+                      {"tokenizer", model.tokenizer_fingerprint, kCopyCheckpoint}});
   model.compute = agree_on_compute(world, options.compute);
   model.numerics = numerics_id(model.compute);
   if (!options.allow_mixed_numerics) {
@@ -71,17 +75,17 @@ LoadedModel prepare_model(const mpi::Communicator& world, const ModelOptions& op
                          "use nodes of one kind, or --allow-mixed-numerics"}});
   }
   model.numerics = world.broadcast_string(model.numerics, 0);
-  const mpi::Communicator node = world.split_node();
-  model.node_ranks = static_cast<int>(world.max(std::int64_t{node.size()}));
-  model.nodes = static_cast<int>(world.sum(std::int64_t{node.is_root() ? 1 : 0}));
-  std::int64_t number = world.prefix_sum(std::int64_t{node.is_root() ? 1 : 0});
-  node.broadcast_value(number, 0);
-  model.node = static_cast<int>(number);
+  model.node_ranks = static_cast<int>(world.max(std::int64_t{session.node_ranks().size()}));
+  model.nodes = session.nodes();
+  model.node = session.node();
   return model;
 }
 
-void load_weights(const mpi::Communicator& world, const ModelOptions& options, LoadedModel& model) {
-  const mpi::Communicator part = options.weights.per_numa ? world.split_numa() : world.split_node();
+void load_weights(mpi::Session& session, const ModelOptions& options, LoadedModel& model) {
+  const mpi::Communicator& world = session.world();
+  const bool per_numa = options.weights.per_numa;
+  const mpi::Communicator numa = per_numa ? world.split_numa() : mpi::Communicator();
+  const mpi::Communicator& part = per_numa ? numa : session.node_ranks();
   // Nodes load apart from each other: a failure on one of them is agreed by all here.
   world.agree([&] {
     try {
@@ -92,14 +96,12 @@ void load_weights(const mpi::Communicator& world, const ModelOptions& options, L
       throw Error(error.code(), error.what());
     }
   });
-  world.require_same(ErrorCode::input,
-                     {{"weights", model.weights.fingerprint(),
-                       "copy the same checkpoint to all hosts, or name one that they share"}});
+  world.require_same(ErrorCode::input, {{"weights", model.weights.fingerprint(), kCopyCheckpoint}});
 }
 
-LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options) {
-  LoadedModel model = prepare_model(world, options);
-  load_weights(world, options, model);
+LoadedModel load_model(mpi::Session& session, const ModelOptions& options) {
+  LoadedModel model = prepare_model(session, options);
+  load_weights(session, options, model);
   return model;
 }
 

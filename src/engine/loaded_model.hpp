@@ -9,7 +9,7 @@
 #include "math/compute.hpp"
 #include "model/config.hpp"
 #include "model/weights.hpp"
-#include "mpi/communicator.hpp"
+#include "mpi/session.hpp"
 #include "powerprefill/model.hpp"
 
 namespace powerprefill {
@@ -33,12 +33,12 @@ struct LoadedModel {
 // Collective. All but the weights: quick, so that what does not fit the model is found before they
 // are loaded. Throws agreed Errors: input for the model, also when the ranks have different ones;
 // launch when they would compute different bits and options.allow_mixed_numerics is false.
-LoadedModel prepare_model(const mpi::Communicator& world, const ModelOptions& options);
+LoadedModel prepare_model(mpi::Session& session, const ModelOptions& options);
 
 // Collective. The weights of a prepared model. Throws agreed Errors as above.
-void load_weights(const mpi::Communicator& world, const ModelOptions& options, LoadedModel& model);
+void load_weights(mpi::Session& session, const ModelOptions& options, LoadedModel& model);
 
 // Collective. Both.
-LoadedModel load_model(const mpi::Communicator& world, const ModelOptions& options);
+LoadedModel load_model(mpi::Session& session, const ModelOptions& options);
 
 }  // namespace powerprefill

@@ -144,9 +144,9 @@ PastSource PastBlocks::source() const {
     std::copy_n(part == KvPart::key ? view.key : view.value, data.size() - bytes,
                 data.data() + bytes);
   };
-  return {.read_block = read, .read_hidden = [this](std::int64_t block, std::span<float> data) {
-            reader_.read_hidden(block, data);
-          }};
+  PastSource source = past_in(reader_);
+  source.read_block = read;
+  return source;
 }
 
 void PastBlocks::append(std::int64_t layer, std::span<const std::byte> key,

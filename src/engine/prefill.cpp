@@ -10,16 +10,15 @@ namespace powerprefill {
 
 namespace {
 
-PrefillReport run_job(mpi::Communicator& world, const PrefillOptions& options,
-                      LoadedModel* loaded) {
-  auto job = std::make_unique<PrefillJob>(world, options, loaded);
-  return keep_if_alone(world, job, [&] { return job->run(); });
+PrefillReport run_job(mpi::Session& session, const PrefillOptions& options, LoadedModel* loaded) {
+  auto job = std::make_unique<PrefillJob>(session, options, loaded);
+  return keep_if_alone(session.world(), job, [&] { return job->run(); });
 }
 
 }  // namespace
 
 PrefillReport prefill(Session& session, const PrefillOptions& options) {
-  return run_job(session.mpi().world(), options, nullptr);
+  return run_job(session.mpi(), options, nullptr);
 }
 
 struct Prefiller::State {
@@ -28,14 +27,15 @@ struct Prefiller::State {
 };
 
 Prefiller::Prefiller(Session& session, const ModelOptions& model)
-    : state_(new State{session, load_model(session.mpi().world(), model)}) {}
+    : state_(new State{session, load_model(session.mpi(), model)}) {}
 Prefiller::~Prefiller() = default;
 Prefiller::Prefiller(Prefiller&&) noexcept = default;
 Prefiller& Prefiller::operator=(Prefiller&&) noexcept = default;
 
 PrefillReport Prefiller::run(const PrefillOptions& options) {
-  mpi::Communicator& world = state_->session.mpi().world();
-  return keep_if_alone(world, state_, [&] { return run_job(world, options, &state_->model); });
+  mpi::Session& session = state_->session.mpi();
+  return keep_if_alone(session.world(), state_,
+                       [&] { return run_job(session, options, &state_->model); });
 }
 
 }  // namespace powerprefill

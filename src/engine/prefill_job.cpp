@@ -7,7 +7,6 @@
 #include "base/checked.hpp"
 #include "base/node_memory.hpp"
 #include "engine/file_sink.hpp"
-#include "mpi/session.hpp"
 
 namespace powerprefill {
 
@@ -22,14 +21,14 @@ constexpr std::int64_t kSmallChunk = 8192;
 
 PrefillReport PrefillJob::run() {
   world_.agree([&] { check_options(); });
-  if (!is_loaded_) model_ = prepare_model(world_, options_.model);
+  if (!is_loaded_) model_ = prepare_model(session_, options_.model);
   input_.require_same(world_);  // behind the config, of which it may be a consequence
   world_.agree([&] { input_.check_for(model_.config); });
   kv_shape_ = input_.kv_shape(model_);
   if (!is_loaded_) {
     check_output();
     const ZoneTimer timer(zones_, Zone::load_weights);
-    load_weights(world_, options_.model, model_);
+    load_weights(session_, options_.model, model_);
   }
   choose_chunk();
   {

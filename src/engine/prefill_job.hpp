@@ -13,7 +13,7 @@
 #include "engine/memory_plan.hpp"
 #include "engine/run_input.hpp"
 #include "engine/stop_poll.hpp"
-#include "mpi/communicator.hpp"
+#include "mpi/session.hpp"
 #include "powerprefill/prefill.hpp"
 
 namespace powerprefill {
@@ -21,13 +21,14 @@ namespace powerprefill {
 class PrefillJob {
  public:
   // `loaded` outlives the job, and is the model of the options; nullptr: the job loads its own.
-  PrefillJob(mpi::Communicator& world, const PrefillOptions& options, LoadedModel* loaded = nullptr)
-      : world_(world),
+  PrefillJob(mpi::Session& session, const PrefillOptions& options, LoadedModel* loaded = nullptr)
+      : session_(session),
+        world_(session.world()),
         options_(options),
         input_{options.tokens, options.schedule, options.partition, options.kv_dtype},
         is_loaded_(loaded != nullptr),
         model_(loaded != nullptr ? *loaded : own_model_),
-        poll_(world, options.should_stop, options.stop_patience) {}
+        poll_(world_, options.should_stop, options.stop_patience) {}
 
   PrefillJob(const PrefillJob&) = delete;
   PrefillJob& operator=(const PrefillJob&) = delete;
@@ -61,6 +62,7 @@ class PrefillJob {
   void write_trace();
   std::int64_t prompt_tokens() const { return static_cast<std::int64_t>(options_.tokens.size()); }
 
+  mpi::Session& session_;
   mpi::Communicator& world_;
   const PrefillOptions& options_;
   RunInput input_;

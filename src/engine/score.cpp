@@ -33,7 +33,6 @@ struct Scorer::State {
 namespace {
 
 constexpr double kMemoryShare = 0.8;  // of what is available when the weights are loaded
-constexpr double kStopPatience = 30;  // seconds, as for prefill
 
 }  // namespace
 
@@ -93,7 +92,7 @@ ScoreReport Scorer::State::run(const ScoreOptions& options) {
   KvShape kv_shape{};
   chunk.reset();  // of a prompt that failed
   input.require_same(world);
-  StopPoll poll(world, options.should_stop, kStopPatience);
+  StopPoll poll(world, options.should_stop, PrefillOptions{}.stop_patience);
   const auto interrupted =
       Error::agreed(ErrorCode::interrupted, "stopped by a signal before the score was known", -1);
   if (poll.is_over()) throw interrupted;
@@ -141,7 +140,7 @@ ScoreReport Scorer::State::run(const ScoreOptions& options) {
 }
 
 Scorer::Scorer(Session& session, const ModelOptions& model)
-    : state_(new State{session, load_model(session.mpi().world(), model)}) {}
+    : state_(new State{session, load_model(session.mpi(), model)}) {}
 Scorer::~Scorer() = default;
 Scorer::Scorer(Scorer&&) noexcept = default;
 Scorer& Scorer::operator=(Scorer&&) noexcept = default;

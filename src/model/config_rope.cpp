@@ -2,12 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <string_view>
 
 #include "base/json.hpp"
 
@@ -90,6 +87,18 @@ void refuse_missing_type(const JsonFields& fields) {
                           *factor));
 }
 
+// The types there are, each with the keys of its own.
+const std::map<std::string, std::set<std::string>>& keys_by_type() {
+  static const std::map<std::string, std::set<std::string>> keys = {
+      {"default", {}},
+      {"linear", {"factor"}},
+      {"llama3", {"factor", "low_freq_factor", "high_freq_factor"}},
+      {"yarn",
+       {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+        "truncate"}}};
+  return keys;
+}
+
 // What a type does not use is said: other programs may.
 void note_unused(const JsonFields& fields, const std::string& type, std::vector<ModelNote>& notes) {
   static const std::set<std::string> common = {"rope_type",
@@ -98,16 +107,9 @@ void note_unused(const JsonFields& fields, const std::string& type, std::vector<
                                                "partial_rotary_factor",
                                                "original_max_position_embeddings",
                                                "finetuned"};
-  static const std::map<std::string, std::set<std::string>> own = {
-      {"default", {}},
-      {"linear", {"factor"}},
-      {"llama3", {"factor", "low_freq_factor", "high_freq_factor"}},
-      {"yarn",
-       {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
-        "truncate"}}};
   for (const auto& [key, value] : fields.object().items()) {
     const bool neutral = value.is_null() || (key.ends_with("factor") && value == 1.0);
-    if (neutral || common.contains(key) || own.at(type).contains(key)) continue;
+    if (neutral || common.contains(key) || keys_by_type().at(type).contains(key)) continue;
     notes.push_back(
         {fmt::format("{}: key `{}` is {}, which the rope type {} does not use; as in "
                      "transformers, it has no effect",
@@ -138,8 +140,7 @@ RopeParameters read_rope(const JsonFields& config, std::int64_t max_positions,
   rope.theta = fields.number("rope_theta")
                    .value_or(config.number("rope_theta").value_or(RopeParameters{}.theta));
   if (!(rope.theta > 1.0)) fields.fail("rope_theta", fmt::format("is {}, not above 1", rope.theta));
-  const std::array<std::string_view, 4> types = {"default", "linear", "llama3", "yarn"};
-  if (std::ranges::find(types, rope.type) == types.end()) {
+  if (!keys_by_type().contains(rope.type)) {
     fields.fail("rope_type", fmt::format("`{}` is not supported; supported are default, linear, "
                                          "llama3 and yarn",
                                          shortened(rope.type)));

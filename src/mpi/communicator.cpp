@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/checked.hpp"
+#include "base/json.hpp"
 #include "mpi/check.hpp"
 #include "mpi/session.hpp"
 
@@ -17,11 +18,7 @@ namespace {
 // A broadcast is cut into pieces of this many bytes: Open MPI 4 counts in int.
 constexpr std::size_t kLargestMessage = std::size_t{1} << 30;
 
-// For a message.
-std::string shortened(const std::string& text) {
-  constexpr std::size_t longest = 200;
-  return text.size() <= longest ? text : text.substr(0, longest) + "...";
-}
+constexpr std::size_t kLongestShown = 200;  // bytes of a value in a message
 
 template <typename T>
 T reduce(const Communicator& comm, T value, MPI_Datatype type, MPI_Op op) {
@@ -155,8 +152,9 @@ void Communicator::require_same(ErrorCode code, const std::vector<Same>& values)
       if (values[i].value == of_root[i]) continue;
       throw Error(code, fmt::format("the ranks differ in their {}: '{}' on rank {} (host {}), '{}' "
                                     "on rank 0 (host {}); {}",
-                                    values[i].what, shortened(values[i].value), rank_, host_name(),
-                                    shortened(of_root[i]), host, values[i].advice));
+                                    values[i].what, shortened(values[i].value, kLongestShown),
+                                    rank_, host_name(), shortened(of_root[i], kLongestShown), host,
+                                    values[i].advice));
     }
   });
 }

@@ -82,11 +82,6 @@ std::shared_ptr<const Pattern> make_pattern(const PatternSpec& spec) {
   return kind.make(spec);
 }
 
-void require_block(std::int64_t block, ErrorCode code) {
-  if (block >= 1 && block <= kLargestBlock) return;
-  throw Error(code, fmt::format("a block of {} tokens; choose 1 to {}", block, kLargestBlock));
-}
-
 std::vector<std::int64_t> Pattern::key_blocks(std::int64_t query) const {
   std::vector<std::int64_t> keys;
   for (std::int64_t key = query; key >= 0; --key) {

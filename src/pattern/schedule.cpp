@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "base/json.hpp"
 #include "base/json_integer.hpp"
@@ -15,7 +16,6 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 using Json = nlohmann::json;
 
-constexpr std::size_t kMostScheduleLayers = 9999;
 // Of all layers together: a short text may name a long pattern many times.
 constexpr std::size_t kMostDistances = std::size_t{1} << 22;
 
@@ -95,7 +95,7 @@ Schedule schedule_from_json(const std::string& text) {
     if (schedule.block < 1) throw Error(ErrorCode::cache, "block is not positive");
     const Json& layers = found.at("layers");
     if (!layers.is_array()) throw Error(ErrorCode::cache, "layers is no list");
-    if (layers.size() > kMostScheduleLayers)
+    if (std::cmp_greater(layers.size(), kMostCacheLayers))
       throw Error(ErrorCode::cache, "it has too many layers");
     std::vector<PatternSpec> patterns;
     if (found.contains("patterns")) {
@@ -121,7 +121,10 @@ Schedule schedule_from_json(const std::string& text) {
 }
 
 void check_schedule(const Schedule& schedule) {
-  require_block(schedule.block, ErrorCode::usage);
+  if (schedule.block < 1 || schedule.block > kLargestBlock) {
+    throw Error(ErrorCode::usage,
+                fmt::format("a block of {} tokens; choose 1 to {}", schedule.block, kLargestBlock));
+  }
   for (const PatternSpec& spec : schedule.layers) {
     make_pattern(spec);
     const std::int64_t last = spec.distances.empty() ? 0 : spec.distances.back();

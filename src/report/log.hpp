@@ -11,6 +11,8 @@ class Log {
   Log(bool is_root, bool quiet) : active_(is_root && !quiet) {}
 
   void line(const std::string& text) const;
+  // What the user may want to change.
+  void note(const std::string& text) const { line("note: " + text); }
   bool is_active() const noexcept { return active_; }
 
  private:
