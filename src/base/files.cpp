@@ -183,7 +183,7 @@ void refuse_git_lfs_pointer(const std::filesystem::path& path, std::string_view 
 
 std::string read_text_file(const std::filesystem::path& path, ErrorCode code, std::int64_t limit) {
   InputStream input = InputStream::open(path, code);
-  std::string text = read_rest(input, code, limit);
+  std::string text = read_rest(input, limit);
   refuse_git_lfs_pointer(path, text, static_cast<std::int64_t>(text.size()), code);
   return text;
 }

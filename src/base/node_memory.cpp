@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
-#include <initializer_list>
 #include <limits>
-#include <optional>
 #include <sstream>
 #include <string_view>
 #include <vector>

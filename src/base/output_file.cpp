@@ -44,11 +44,6 @@ FileHandle duplicate(int descriptor, const fs::path& path) {
   return stream;
 }
 
-Error already_there(const fs::path& path) {
-  return Error(ErrorCode::usage,
-               fmt::format("{} exists; add --force to replace it", path.string()));
-}
-
 }  // namespace
 
 void remember_descriptors() {
@@ -84,15 +79,9 @@ OutputFile::OutputFile(const fs::path& path, Existing existing) : path_(path), e
   require_writable_folder(target_);
 }
 
-OutputFile::OutputFile(OutputFile&& other) noexcept
-    : path_(std::exchange(other.path_, {})),
-      target_(std::move(other.target_)),
-      existing_(other.existing_),
-      replaced_(std::move(other.replaced_)),
-      stream_(std::move(other.stream_)),
-      temporary_(std::exchange(other.temporary_, {})),
-      file_(std::move(other.file_)),
-      end_(other.end_) {}
+OutputFile::OutputFile(OutputFile&& other) noexcept {
+  *this = std::move(other);
+}
 
 OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   if (this == &other) return *this;
@@ -181,22 +170,18 @@ void OutputFile::commit() {
     write_in_place();
     return;
   }
-  if (error != 0) {
-    throw Error(ErrorCode::storage, fmt::format("cannot rename {} to {}: {}", temporary_.string(),
-                                                target_.string(), reason_of_errno(error)));
-  }
+  if (error != 0) throw cannot_rename(temporary_, target_, error);
   temporary_.clear();
   sync_folder(folder_of(target_));
 }
 
 // A file that is mounted by itself, as into a container, cannot be replaced: it gets the contents.
 void OutputFile::write_in_place() {
-  const FileHandle from = FileHandle::open(temporary_, O_RDONLY, ErrorCode::storage);
   std::vector<std::byte> piece(std::size_t{1} << 20);
   for (std::int64_t at = 0; at < end_;) {
     const auto count = std::min<std::int64_t>(std::ssize(piece), end_ - at);
     const auto part = std::span(piece).first(static_cast<std::size_t>(count));
-    from.read_at(part, at, ErrorCode::storage);
+    file_.read_at(part, at, ErrorCode::storage);
     replaced_.write_at(part, at);
     at += count;
   }
@@ -214,10 +199,7 @@ fs::path OutputFile::keep_aside() {
   name += fmt::format(".{:08x}.partial", device());
   file_.sync();
   const int error = rename_to_free_name(temporary_, name);
-  if (error != 0) {
-    throw Error(ErrorCode::storage, fmt::format("cannot rename {} to {}: {}", temporary_.string(),
-                                                name.string(), reason_of_errno(error)));
-  }
+  if (error != 0) throw cannot_rename(temporary_, name, error);
   temporary_.clear();
   return name;
 }

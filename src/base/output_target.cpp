@@ -85,26 +85,22 @@ OutputTarget OutputTarget::of(const fs::path& path) {
   OutputTarget target;
   target.path = path;
   struct stat link {};
-  for (int links = 0; look_at(target.path, link, false) && S_ISLNK(link.st_mode); ++links) {
-    if (links == kMostLinks) {
-      throw Error(ErrorCode::storage, fmt::format("cannot look at {}: {}; choose another output",
-                                                  path.string(), reason_of_errno(ELOOP)));
-    }
+  // In a circle of links the look behind all of them fails.
+  for (int links = 0;
+       links < kMostLinks && look_at(target.path, link, false) && S_ISLNK(link.st_mode); ++links) {
     if (target.descriptor < 0) target.descriptor = own_descriptor(target.path);
     const fs::path next = fs::read_symlink(target.path);
     target.path = next.is_absolute() ? next : folder_of(target.path) / next;
   }
   struct stat status {};
   target.exists = look_at(path, status, true);
-  if (target.exists) target.kind = kind_of(status);
-  target.is_shared = target.exists && S_ISCHR(status.st_mode);
-  if (!target.exists || target.kind != Kind::file) {
-    target.identity = target.exists ? identity_from(status) : identity_of(target.path);
-    return target;
-  }
-  target.identity = identity_from(status);
+  target.identity = target.exists ? identity_from(status) : identity_of(target.path);
+  if (!target.exists) return target;
+  target.kind = kind_of(status);
+  target.is_shared = S_ISCHR(status.st_mode);
   // Behind /proc/N/fd is the file itself, whatever has become of its name.
-  if (target.descriptor < 0 && identity_of(target.path) != target.identity) {
+  if (target.kind == Kind::file && target.descriptor < 0 &&
+      identity_of(target.path) != target.identity) {
     throw Error(ErrorCode::usage, fmt::format("{} leads to a file that has no name any more; "
                                               "choose another output",
                                               path.string()));
@@ -135,11 +131,8 @@ TemporaryFile TemporaryFile::make(const fs::path& target, std::string_view suffi
     }
     FileHandle file = FileHandle::adopt(fd, target);
     const LockResult lock = try_lock(file);
-    struct stat status {};
     // Someone who removes stale files may have been between our two calls.
-    if (lock == LockResult::busy || ::fstat(file.fd(), &status) != 0 || status.st_nlink == 0) {
-      continue;
-    }
+    if (lock == LockResult::busy || !file.is_named(path)) continue;
     return {number, std::move(path), std::move(file), lock};
   }
   throw Error(
@@ -212,6 +205,16 @@ void take_over_mode(const FileHandle& file, const FileHandle& replaced) {
   }
   // Where there are no modes the file system's own stays.
   static_cast<void>(::fchmod(file.fd(), mode));
+}
+
+Error already_there(const fs::path& path) {
+  return Error(ErrorCode::usage,
+               fmt::format("{} exists; add --force to replace it", path.string()));
+}
+
+Error cannot_rename(const fs::path& from, const fs::path& to, int error) {
+  return Error(ErrorCode::storage, fmt::format("cannot rename {} to {}: {}", from.string(),
+                                               to.string(), reason_of_errno(error)));
 }
 
 int rename_to_free_name(const fs::path& from, const fs::path& to) {

@@ -86,6 +86,10 @@ void remove_stale_temporaries(const std::filesystem::path& target);
 // as far as this user may.
 void take_over_mode(const FileHandle& file, const FileHandle& replaced);
 
+// Of what may not be replaced, and of a rename(2) that failed with `error`.
+Error already_there(const std::filesystem::path& path);
+Error cannot_rename(const std::filesystem::path& from, const std::filesystem::path& to, int error);
+
 // rename(2) that fails with EEXIST rather than replace `to`. Returns errno, 0 when it is done.
 int rename_to_free_name(const std::filesystem::path& from, const std::filesystem::path& to);
 

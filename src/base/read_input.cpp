@@ -18,41 +18,39 @@ constexpr std::size_t kPiece = std::size_t{1} << 20;
 
 }  // namespace
 
-InputStream::InputStream(FileHandle owned, int fd, std::filesystem::path path, ErrorCode code)
-    : owned_(std::move(owned)), fd_(fd), path_(std::move(path)), code_(code) {
+InputStream::InputStream(FileHandle file, ErrorCode code) : file_(std::move(file)), code_(code) {
   struct stat status {};
-  if (::fstat(fd_, &status) != 0) {
-    throw Error(code_, fmt::format("cannot stat {}: {}", path_.string(), reason_of_errno(errno)));
+  if (::fstat(file_.fd(), &status) != 0) {
+    throw Error(code_, fmt::format("cannot stat {}: {}", path().string(), reason_of_errno(errno)));
   }
-  if (S_ISDIR(status.st_mode)) throw Error(code_, path_.string() + ": is a folder, not a file");
+  if (S_ISDIR(status.st_mode)) throw Error(code_, path().string() + ": is a folder, not a file");
   // Files of /proc say 0 and have content.
   if (S_ISREG(status.st_mode) && status.st_size > 0) file_bytes_ = status.st_size;
 }
 
 InputStream InputStream::open(const std::filesystem::path& path, ErrorCode code) {
-  FileHandle file = FileHandle::open(path, O_RDONLY, code);
-  const int fd = file.fd();
-  return {std::move(file), fd, path, code};
+  return {FileHandle::open(path, O_RDONLY, code), code};
 }
 
 InputStream InputStream::standard_input(ErrorCode code) {
-  return {FileHandle(), STDIN_FILENO, "standard input", code};
+  const int copy = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  return {FileHandle::adopt(copy, "standard input"), code};
 }
 
 std::size_t InputStream::read_some(std::byte* data, std::size_t bytes) {
   for (;;) {
-    const ssize_t count = ::read(fd_, data, bytes);
+    const ssize_t count = ::read(file_.fd(), data, bytes);
     if (count >= 0) return static_cast<std::size_t>(count);
     const int error = errno;
     if (error == EINTR) continue;
     if (error == EAGAIN) {  // whoever shares a pipe may have made it non-blocking
-      pollfd waiting = {.fd = fd_, .events = POLLIN, .revents = 0};
+      pollfd waiting = {.fd = file_.fd(), .events = POLLIN, .revents = 0};
       ::poll(&waiting, 1, -1);
       continue;
     }
     // A terminal that is gone says EIO, too.
     const ErrorCode code = file_bytes_ ? code_of_errno(error, code_) : code_;
-    throw Error(code, fmt::format("cannot read {} beyond byte {}: {}", path_.string(),
+    throw Error(code, fmt::format("cannot read {} beyond byte {}: {}", path().string(),
                                   position_ + static_cast<std::int64_t>(buffer_.size() - begin_),
                                   reason_of_errno(error)));
   }
@@ -86,10 +84,10 @@ void InputStream::skip(std::size_t bytes) {
   position_ += static_cast<std::int64_t>(taken);
 }
 
-std::string read_rest(InputStream& input, ErrorCode code, std::int64_t limit) {
+std::string read_rest(InputStream& input, std::int64_t limit) {
   const auto refuse = [&](const std::string& size) {
-    throw Error(code, fmt::format("{} has {} bytes, more than the {} accepted",
-                                  input.path().string(), size, limit));
+    throw Error(input.code(), fmt::format("{} has {} bytes, more than the {} accepted",
+                                          input.path().string(), size, limit));
   };
   const std::int64_t known = input.file_bytes().value_or(0) - input.position();
   if (known > limit) refuse(std::to_string(known));
@@ -106,34 +104,35 @@ std::string read_rest(InputStream& input, ErrorCode code, std::int64_t limit) {
   }
 }
 
-bool is_utf16(std::string_view start) {
-  return start.starts_with("\xFF\xFE") || start.starts_with("\xFE\xFF");
-}
-
 namespace {
 
-// What a text begins with that says it is no UTF-8 text, as in "is UTF-16 text", or an empty text.
-std::string foreign_text(std::string_view start) {
-  if (is_utf16(start)) return "is UTF-16 text; save it as UTF-8";
+[[noreturn]] void refuse(const InputStream& input, const char* what) {
+  throw Error(input.code(), fmt::format("{}: {}", input.path().string(), what));
+}
+
+}  // namespace
+
+void refuse_utf16(InputStream& input) {
+  const std::string_view start = input.peek(2);
+  if (start.starts_with("\xFF\xFE") || start.starts_with("\xFE\xFF")) {
+    refuse(input, "is UTF-16 text; save it as UTF-8");
+  }
+}
+
+void begin_utf8(InputStream& input) {
+  refuse_utf16(input);
+  const std::string_view start = input.peek(8);
   if (start.starts_with("PK\x03\x04")) {
-    return "is a zip archive (such as .npz or .pt); save the array itself, with numpy.save";
+    refuse(input, "is a zip archive (such as .npz or .pt); save the array itself, with numpy.save");
   }
   if (start.starts_with("\x1F\x8B") || start.starts_with("\x28\xB5\x2F\xFD") ||
       start.starts_with("BZh") ||
       start.starts_with("\xFD"
                         "7zXZ")) {
-    return "is compressed; unpack it first, or through a pipe";
+    refuse(input, "is compressed; unpack it first, or through a pipe");
   }
-  return "";
-}
-
-}  // namespace
-
-void begin_utf8(InputStream& input, ErrorCode code) {
   constexpr std::string_view mark = "\xEF\xBB\xBF";
-  const std::string foreign = foreign_text(input.peek(8));
-  if (!foreign.empty()) throw Error(code, fmt::format("{}: {}", input.path().string(), foreign));
-  if (input.peek(mark.size()).starts_with(mark)) input.skip(mark.size());
+  if (start.starts_with(mark)) input.skip(mark.size());
 }
 
 }  // namespace powerprefill

@@ -30,15 +30,15 @@ class InputStream {
 
   // The size of a file on a disk; empty for what has none that can be trusted.
   std::optional<std::int64_t> file_bytes() const noexcept { return file_bytes_; }
-  const std::filesystem::path& path() const noexcept { return path_; }
+  const std::filesystem::path& path() const noexcept { return file_.path(); }
+  // Of errors that the input is to blame for.
+  ErrorCode code() const noexcept { return code_; }
 
  private:
-  InputStream(FileHandle owned, int fd, std::filesystem::path path, ErrorCode code);
+  InputStream(FileHandle file, ErrorCode code);
   std::size_t read_some(std::byte* data, std::size_t bytes);
 
-  FileHandle owned_;
-  int fd_;
-  std::filesystem::path path_;
+  FileHandle file_;
   ErrorCode code_;
   std::optional<std::int64_t> file_bytes_;
   std::string buffer_;
@@ -48,14 +48,12 @@ class InputStream {
 };
 
 // All that is left. More than `limit` bytes are an error: before anything is read if the size is
-// known. Throws Error(code).
-std::string read_rest(InputStream& input, ErrorCode code, std::int64_t limit);
+// known. Throws Error(input.code()).
+std::string read_rest(InputStream& input, std::int64_t limit);
 
-// Whether a text begins with the byte order mark of UTF-16, which no UTF-8 text does.
-bool is_utf16(std::string_view start);
-
-// Takes UTF-8's byte order mark off the start of an input. Throws Error(code) for what begins as no
-// UTF-8 text does: UTF-16, archives, compressed files.
-void begin_utf8(InputStream& input, ErrorCode code);
+// Both throw Error(input.code()) for what begins as no UTF-8 text does: with the byte order mark of
+// UTF-16; or as archives and compressed files do, too. The latter takes UTF-8's mark off the start.
+void refuse_utf16(InputStream& input);
+void begin_utf8(InputStream& input);
 
 }  // namespace powerprefill

@@ -137,9 +137,8 @@ void write_attributes(hdf5::File& file, const CacheHeader& header) {
 bool claims_to_be_cache(const hdf5::File& file) {
   std::string format;
   try {
-    if (!file.has_attribute("format")) return false;
     file.get_attribute("format", format);
-  } catch (const Error&) {  // of another type or shape
+  } catch (const Error&) {  // none, or of another type or shape
     return false;
   }
   return format == kFormat;

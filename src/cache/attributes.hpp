@@ -15,8 +15,7 @@ std::string problem_of(const CacheHeader& header);
 
 void write_attributes(hdf5::File& file, const CacheHeader& header);
 
-// Whether the file says that it is a KV cache, of whatever version and however damaged. Throws
-// Error(cache) as hdf5::File does.
+// Whether the file says that it is a KV cache, of whatever version and however damaged.
 bool claims_to_be_cache(const hdf5::File& file);
 
 // Throws Error(cache) naming `path`: not a cache file, a newer major version, an attribute missing,

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,15 +20,6 @@ namespace {
 constexpr const char* kMemoryFolder = "/dev/shm";
 constexpr std::string_view kImagePrefix = "powerprefill-structure-";
 
-struct stat status_of(const FileHandle& file) {
-  struct stat status {};
-  if (::fstat(file.fd(), &status) != 0) {
-    throw Error(ErrorCode::storage,
-                fmt::format("cannot stat {}: {}", file.path().string(), reason_of_errno(errno)));
-  }
-  return status;
-}
-
 void set_size(const FileHandle& file, std::int64_t bytes) {
   if (::ftruncate(file.fd(), bytes) == 0) return;
   const int error = errno;
@@ -42,11 +32,6 @@ Error in_use(const fs::path& path) {
   return Error(ErrorCode::cache, fmt::format("{} is in use by another writer; wait for it to end, "
                                              "or choose another output",
                                              path.string()));
-}
-
-Error already_there(const fs::path& path) {
-  return Error(ErrorCode::usage,
-               fmt::format("{} exists; add --force to replace it", path.string()));
 }
 
 // A kill leaves one if it comes before HDF5 has opened it.
@@ -88,10 +73,6 @@ fs::path PendingFile::target_of(const fs::path& path) {
                 fmt::format("{} is not a regular file; choose another output", path.string()));
   }
   return target.path;
-}
-
-void PendingFile::require_makeable(const fs::path& path) {
-  require_writable_folder(target_of(path));
 }
 
 void PendingFile::take_over_existing(bool force) {
@@ -152,7 +133,7 @@ FileHandle PendingFile::structure_image() const {
     if (fd < 0) break;
     FileHandle image = FileHandle::adopt(fd, in_memory);
     // Someone who removes stale images may have been between our two calls.
-    if (try_lock(image) != LockResult::busy && status_of(image).st_nlink > 0) return image;
+    if (try_lock(image) != LockResult::busy && image.is_named(in_memory)) return image;
   }
   return FileHandle::open(temporary_name(path_, generation_, kStructureSuffix), flags,
                           ErrorCode::storage, kPrivateMode);
@@ -199,10 +180,7 @@ void PendingFile::publish() {
     error = rename_to_free_name(temporary_, path_);
     if (error == EEXIST) throw already_there(path_);
   }
-  if (error != 0) {
-    throw Error(ErrorCode::storage, fmt::format("cannot rename {} to {}: {}", temporary_.string(),
-                                                path_.string(), reason_of_errno(error)));
-  }
+  if (error != 0) throw cannot_rename(temporary_, path_, error);
   temporary_.clear();
   try {
     sync_folder(folder_of(path_));

@@ -27,8 +27,6 @@ class PendingFile {
 
   // The file behind the links of `path`. Throws Error(usage) for what is no file.
   static std::filesystem::path target_of(const std::filesystem::path& path);
-  // Throws Error unless a file could be made or replaced at `path` now; leaves nothing behind.
-  static void require_makeable(const std::filesystem::path& path);
 
   std::uint64_t generation() const { return generation_; }
   const std::filesystem::path& temporary() const { return temporary_; }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "base/checked.hpp"
 #include "cache/attributes.hpp"
 #include "cache/reader_state.hpp"
+#include "hdf5/stored.hpp"
 
 namespace powerprefill {
 
@@ -35,12 +35,11 @@ FileHandle open_file(const std::filesystem::path& path) {
     refuse(path, "is not a file, so not a KV cache");
   }
   FileHandle file = FileHandle::open(path, O_RDONLY, ErrorCode::input);
-  constexpr char signature[] = {'\x89', 'H', 'D', 'F', '\r', '\n', '\x1a', '\n'};
-  char start[sizeof(signature)] = {};
-  if (file.size(ErrorCode::cache) >= static_cast<std::int64_t>(sizeof(start))) {
+  std::string start(hdf5::kSignature.size(), '\0');
+  if (std::cmp_greater_equal(file.size(ErrorCode::cache), start.size())) {
     file.read_at(std::as_writable_bytes(std::span(start)), 0, ErrorCode::cache);
   }
-  if (std::memcmp(start, signature, sizeof(start)) != 0) {
+  if (start != hdf5::kSignature) {
     refuse(path, "is not a KV cache: it is no HDF5 file");
   }
   return file;
@@ -93,6 +92,16 @@ void CacheReader::State::size_commit() {
   logits.resize(static_cast<std::size_t>(header.vocabulary));
   hidden.resize(static_cast<std::size_t>(header.hidden));
   table.emplace(header);
+}
+
+std::array<std::span<std::byte>, 6> CacheReader::State::commit_parts() {
+  const auto bytes = [](auto& values) { return std::as_writable_bytes(std::span(values)); };
+  return {bytes(tokens),
+          bytes(decoded),
+          bytes(logits),
+          bytes(hidden),
+          std::as_writable_bytes(table->sums()),
+          std::as_writable_bytes(table->hidden_sums())};
 }
 
 std::uint64_t CacheReader::State::copy_commit() {

@@ -1,6 +1,7 @@
 // What a CacheReader holds; shared by the files that implement it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -39,10 +40,8 @@ struct CacheReader::State {
   // The newest commit, whole; false when there is none.
   bool read_commit();
 
-  // The newest commit that was read, for ranks that are to have the same, and how they take it.
-  // Throws Error(cache) when it is not whole.
-  std::string commit_bytes() const;
-  void take_commit(const std::string& bytes);
+  // All that a commit has besides its record and the header, which say how long each part is.
+  std::array<std::span<std::byte>, 6> commit_parts();
 
   // Bytes of one row of a column of the checksum table.
   std::int64_t row_bytes(std::int64_t column) const;

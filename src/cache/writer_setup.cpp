@@ -76,9 +76,17 @@ void require_copyable(const CacheHeader& header, const CachePrefix& prefix) {
                           prefix.tokens, prefix.source->tokens()));
 }
 
-}  // namespace
-
-namespace {
+// Collective; on rank 0 makes `pending`, for a file that `prefix` fits.
+void start(const mpi::Communicator& comm, const std::filesystem::path& path,
+           const CacheHeader& header, bool force, const CachePrefix& prefix,
+           std::optional<PendingFile>& pending) {
+  comm.agree([&] {
+    const std::string problem = problem_of(header);
+    if (!problem.empty()) throw Error(ErrorCode::internal, "cannot make a cache file: " + problem);
+    require_copyable(header, prefix);
+    if (comm.is_root()) pending.emplace(path, force);
+  });
+}
 
 // Collective; `pending` is that of rank 0. Throws unless the file fits on its disk and all ranks
 // see its folder.
@@ -98,11 +106,7 @@ void require_space_and_folder(const mpi::Communicator& comm, const CacheHeader& 
 void CacheWriter::require_room(const mpi::Communicator& comm, const std::filesystem::path& path,
                                const CacheHeader& header, bool force) {
   std::optional<PendingFile> pending;
-  comm.agree([&] {
-    const std::string problem = problem_of(header);
-    if (!problem.empty()) throw Error(ErrorCode::internal, "cannot make a cache file: " + problem);
-    if (comm.is_root()) pending.emplace(path, force);
-  });
+  start(comm, path, header, force, {}, pending);
   require_space_and_folder(comm, header, pending);
 }
 
@@ -175,7 +179,7 @@ void CacheWriter::State::publish(std::optional<PendingFile>& pending) {
 }
 
 void CacheWriter::require_makeable(const std::filesystem::path& path) {
-  PendingFile::require_makeable(path);
+  require_writable_folder(PendingFile::target_of(path));
 }
 
 CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesystem::path& path,
@@ -183,12 +187,7 @@ CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesy
   auto state = std::make_unique<State>(comm);
   state->header = header;
   std::optional<PendingFile> pending;  // rank 0
-  comm.agree([&] {
-    const std::string problem = problem_of(header);
-    if (!problem.empty()) throw Error(ErrorCode::internal, "cannot make a cache file: " + problem);
-    require_copyable(header, prefix);
-    if (comm.is_root()) pending.emplace(path, force);
-  });
+  start(comm, path, header, force, prefix, pending);
   state->build(path, pending);
   state->copy_prefix(prefix);
   state->publish(pending);

@@ -69,8 +69,8 @@ std::string check(const nlohmann::json& line) {
 
 BatchFile::BatchFile(const std::filesystem::path& path) {
   InputStream input = InputStream::open(path, ErrorCode::input);
-  begin_utf8(input, ErrorCode::input);
-  const std::string text = read_rest(input, ErrorCode::input, kLargestFile);
+  begin_utf8(input);
+  const std::string text = read_rest(input, kLargestFile);
   std::set<std::string> seen;
   std::int64_t number = 0;
   for (std::size_t begin = 0; begin < text.size();) {

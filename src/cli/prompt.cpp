@@ -13,10 +13,8 @@ constexpr std::int64_t kLargestText = std::int64_t{1} << 34;
 std::string read_prompt(const std::string& file) {
   InputStream input = file == "-" ? InputStream::standard_input(ErrorCode::input)
                                   : InputStream::open(file, ErrorCode::input);
-  if (is_utf16(input.peek(2))) {
-    throw Error(ErrorCode::input, input.path().string() + ": is UTF-16 text; save it as UTF-8");
-  }
-  return read_rest(input, ErrorCode::input, kLargestText);
+  refuse_utf16(input);
+  return read_rest(input, kLargestText);
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ bool is_space(char c) {
 
 std::vector<std::int32_t> parse_text(InputStream& input) {
   const std::filesystem::path& path = input.path();
-  begin_utf8(input, ErrorCode::input);
+  begin_utf8(input);
   std::vector<std::int32_t> tokens;
   for (;;) {
     const std::string_view next = input.peek(kLongestWord);

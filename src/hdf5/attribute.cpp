@@ -81,10 +81,6 @@ StoredAttribute File::require_attribute(const std::string& name) const {
                           context_.path.string(), name));
 }
 
-bool File::has_attribute(const std::string& name) const {
-  return find_attribute(name).has_value();
-}
-
 void File::get_number(const std::string& name, Element element, void* value) const {
   const StoredAttribute found = require_attribute(name);
   if (found.type.element != element) {

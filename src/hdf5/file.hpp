@@ -60,8 +60,6 @@ class File {
   void get_attribute(const std::string& name, std::int64_t& value) const;
   void get_attribute(const std::string& name, std::uint64_t& value) const;
 
-  bool has_attribute(const std::string& name) const;
-
   // Flushes and closes; nothing else may be called after it.
   void finish();
 
