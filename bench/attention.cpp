@@ -1,7 +1,7 @@
 // The attention kernels alone, on one thread, beside the rate of sgemm (the limit of f32): one
 // query block merges its own block and 10 others, as under the power pattern. Usage:
 // bench_attention [SECONDS PER CASE AND ROUND]
-#include "math/attention.hpp"
+#include "math/attention/attention.hpp"
 
 #include <cmath>
 #include <cstring>
@@ -9,9 +9,9 @@
 #include "base/aligned_buffer.hpp"
 #include "base/checked.hpp"
 #include "harness.hpp"
-#include "math/bf16_attention.hpp"
-#include "math/gemm.hpp"
-#include "math/row_ops.hpp"
+#include "math/attention/bf16_attention.hpp"
+#include "math/linear/gemm.hpp"
+#include "math/rows/row_ops.hpp"
 #include "support/attention_reference.hpp"
 
 namespace powerprefill::bench {

@@ -2,7 +2,7 @@
 // large matrices (the measured limit), sgemm in the tiles of the linear layers, and the packed bf16
 // product. All threads do the same product at the same time.
 // Usage: bench_gemm [SECONDS PER CASE AND ROUND [THREADS]]
-#include "math/gemm.hpp"
+#include "math/linear/gemm.hpp"
 
 #include <barrier>
 #include <cmath>
@@ -10,9 +10,9 @@
 #include <thread>
 
 #include "harness.hpp"
-#include "math/bf16_matmul.hpp"
 #include "math/compute.hpp"
-#include "math/linear.hpp"
+#include "math/linear/bf16_matmul.hpp"
+#include "math/linear/linear.hpp"
 #include "support/weight_matrix.hpp"
 
 namespace powerprefill::bench {

@@ -7,11 +7,11 @@
 #include <filesystem>
 
 #include "cache/writer.hpp"
-#include "engine/cache_identity.hpp"
-#include "engine/chunk.hpp"
-#include "engine/file_sink.hpp"
 #include "harness.hpp"
+#include "layers/chunk.hpp"
 #include "mpi/session.hpp"
+#include "prefill/file_sink.hpp"
+#include "run/cache_identity.hpp"
 
 namespace powerprefill::bench {
 namespace {

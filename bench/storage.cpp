@@ -5,9 +5,9 @@
 
 #include <filesystem>
 
-#include "base/files.hpp"
 #include "cache/reader.hpp"
 #include "cache/writer.hpp"
+#include "files/files.hpp"
 #include "harness.hpp"
 #include "mpi/session.hpp"
 

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "base/output_file.hpp"
 #include "cache/reader.hpp"
+#include "files/output_file.hpp"
 
 namespace powerprefill {
 

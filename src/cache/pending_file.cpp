@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "base/hash.hpp"
-#include "base/output_target.hpp"
+#include "files/output_target.hpp"
 
 namespace powerprefill {
 

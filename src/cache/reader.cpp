@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/checked.hpp"
-#include "cache/attributes.hpp"
+#include "cache/format/attributes.hpp"
 #include "cache/reader_state.hpp"
 #include "hdf5/stored.hpp"
 

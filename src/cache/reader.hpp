@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "base/files.hpp"
-#include "cache/header.hpp"
-#include "cache/layout.hpp"
+#include "cache/format/header.hpp"
+#include "cache/format/layout.hpp"
+#include "files/files.hpp"
 #include "mpi/communicator.hpp"
 
 namespace powerprefill {

@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "base/files.hpp"
-#include "cache/checksum_table.hpp"
-#include "cache/commit_record.hpp"
-#include "cache/layout.hpp"
+#include "cache/format/checksum_table.hpp"
+#include "cache/format/commit_record.hpp"
+#include "cache/format/layout.hpp"
 #include "cache/reader.hpp"
+#include "files/files.hpp"
 
 namespace powerprefill {
 

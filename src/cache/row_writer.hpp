@@ -11,9 +11,9 @@
 #include <thread>
 #include <vector>
 
-#include "base/files.hpp"
 #include "base/trace.hpp"
-#include "cache/checksum_table.hpp"
+#include "cache/format/checksum_table.hpp"
+#include "files/files.hpp"
 
 namespace powerprefill {
 

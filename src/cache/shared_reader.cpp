@@ -6,7 +6,7 @@
 #include <span>
 #include <thread>
 
-#include "cache/attributes.hpp"
+#include "cache/format/attributes.hpp"
 #include "cache/reader_state.hpp"
 
 namespace powerprefill {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "base/checked.hpp"
-#include "cache/attributes.hpp"
-#include "cache/commit_record.hpp"
+#include "cache/format/attributes.hpp"
+#include "cache/format/commit_record.hpp"
 #include "cache/writer_state.hpp"
 
 namespace powerprefill {

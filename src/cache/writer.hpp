@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/trace.hpp"
-#include "cache/header.hpp"
+#include "cache/format/header.hpp"
 #include "mpi/communicator.hpp"
 
 namespace powerprefill {

@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "base/checked.hpp"
-#include "base/file_lock.hpp"
-#include "base/files.hpp"
-#include "base/output_target.hpp"
-#include "cache/attributes.hpp"
+#include "cache/format/attributes.hpp"
 #include "cache/writer_state.hpp"
+#include "files/file_lock.hpp"
+#include "files/files.hpp"
+#include "files/output_target.hpp"
 
 namespace powerprefill {
 

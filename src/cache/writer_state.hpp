@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "base/files.hpp"
-#include "cache/checksum_table.hpp"
-#include "cache/layout.hpp"
+#include "cache/format/checksum_table.hpp"
+#include "cache/format/layout.hpp"
 #include "cache/pending_file.hpp"
 #include "cache/reader.hpp"
 #include "cache/row_writer.hpp"
 #include "cache/writer.hpp"
+#include "files/files.hpp"
 
 namespace powerprefill {
 

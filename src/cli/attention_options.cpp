@@ -7,10 +7,10 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "base/json.hpp"
-#include "base/json_integer.hpp"
 #include "cli/number_option.hpp"
 #include "cli/token_file.hpp"
+#include "json/json.hpp"
+#include "json/json_integer.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {

@@ -8,10 +8,10 @@
 #include <set>
 #include <utility>
 
-#include "base/json.hpp"
-#include "base/json_integer.hpp"
-#include "base/read_input.hpp"
 #include "cli/token_file.hpp"
+#include "files/read_input.hpp"
+#include "json/json.hpp"
+#include "json/json_integer.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "base/output_target.hpp"
 #include "cli/prompt.hpp"
+#include "files/output_target.hpp"
 
 namespace powerprefill::cli {
 

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
-#include "base/json.hpp"
+#include "json/json.hpp"
 
 namespace powerprefill::cli {
 

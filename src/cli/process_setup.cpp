@@ -6,7 +6,7 @@
 #include <csignal>
 #include <cstdlib>
 
-#include "base/output_file.hpp"
+#include "files/output_file.hpp"
 
 namespace powerprefill::cli {
 

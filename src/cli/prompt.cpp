@@ -1,7 +1,7 @@
 #include "cli/prompt.hpp"
 
-#include "base/read_input.hpp"
 #include "cli/token_file.hpp"
+#include "files/read_input.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {

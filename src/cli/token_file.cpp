@@ -11,11 +11,11 @@
 #include <string>
 #include <string_view>
 
-#include "base/json.hpp"
-#include "base/read_input.hpp"
-#include "cache/attributes.hpp"
+#include "cache/format/attributes.hpp"
 #include "cache/reader.hpp"
+#include "files/read_input.hpp"
 #include "hdf5/file.hpp"
+#include "json/json.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/files.hpp"
+#include "files/files.hpp"
 #include "hdf5/check.hpp"
 #include "hdf5/stored.hpp"
 

@@ -7,8 +7,8 @@
 
 #include <cstring>
 
-#include "math/bf16_matmul.hpp"
-#include "math/row_ops.hpp"
+#include "math/linear/bf16_matmul.hpp"
+#include "math/rows/row_ops.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill {

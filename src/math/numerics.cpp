@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 #include <gnu/libc-version.h>
 
-#include "math/attention.hpp"
-#include "math/bf16_matmul.hpp"
-#include "math/gemm.hpp"
+#include "math/attention/attention.hpp"
 #include "math/kernel_revisions.hpp"
-#include "math/linear.hpp"
-#include "math/row_ops.hpp"
+#include "math/linear/bf16_matmul.hpp"
+#include "math/linear/gemm.hpp"
+#include "math/linear/linear.hpp"
+#include "math/rows/row_ops.hpp"
 
 namespace powerprefill {
 

@@ -9,10 +9,10 @@
 #include <string_view>
 
 #include "base/hash.hpp"
-#include "base/json.hpp"
-#include "math/attention.hpp"
+#include "json/json.hpp"
+#include "json/json_fields.hpp"
+#include "math/attention/attention.hpp"
 #include "model/config_rope.hpp"
-#include "model/json_fields.hpp"
 
 namespace powerprefill {
 

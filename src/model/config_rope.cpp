@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "base/json.hpp"
+#include "json/json.hpp"
 
 namespace powerprefill {
 

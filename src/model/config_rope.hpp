@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "json/json_fields.hpp"
 #include "model/config.hpp"
-#include "model/json_fields.hpp"
 
 namespace powerprefill {
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/checked.hpp"
-#include "base/json.hpp"
+#include "json/json.hpp"
 #include "mpi/check.hpp"
 #include "mpi/session.hpp"
 

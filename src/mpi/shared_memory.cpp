@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "base/checked.hpp"
-#include "base/files.hpp"
 #include "base/hash.hpp"
 #include "base/node_memory.hpp"
+#include "files/files.hpp"
 
 namespace powerprefill::mpi {
 

@@ -5,8 +5,8 @@
 #include <optional>
 #include <utility>
 
-#include "base/json.hpp"
-#include "base/json_integer.hpp"
+#include "json/json.hpp"
+#include "json/json_integer.hpp"
 #include "pattern/registry.hpp"
 
 namespace powerprefill {

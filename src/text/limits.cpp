@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "base/json.hpp"
+#include "json/json.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::text {

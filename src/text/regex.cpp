@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/json.hpp"
+#include "json/json.hpp"
 #include "powerprefill/error.hpp"
 #include "text/regex_dialect.hpp"
 

@@ -7,7 +7,7 @@
 #include <optional>
 #include <utility>
 
-#include "base/json.hpp"
+#include "json/json.hpp"
 #include "powerprefill/error.hpp"
 #include "text/utf8.hpp"
 

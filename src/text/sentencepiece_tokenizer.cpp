@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "base/files.hpp"
-#include "base/json.hpp"
+#include "files/files.hpp"
+#include "json/json.hpp"
 #include "text/added_tokens.hpp"
 #include "text/backend.hpp"
 #include "text/bpe.hpp"

@@ -9,7 +9,7 @@
 #include <system_error>
 #include <unordered_map>
 
-#include "base/json.hpp"
+#include "json/json.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::text {

@@ -29,7 +29,8 @@ struct Fault {
 bool in_memory(int fd) {
   struct stat memory {};
   struct stat file {};
-  return ::stat("/dev/shm", &memory) == 0 && ::fstat(fd, &file) == 0 && file.st_dev == memory.st_dev;
+  return ::stat("/dev/shm", &memory) == 0 && ::fstat(fd, &file) == 0 &&
+         file.st_dev == memory.st_dev;
 }
 
 Fault pwrite_fault;
@@ -43,7 +44,8 @@ Fault rename_fault;
 extern "C" {
 
 ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
-  return !in_memory(fd) && pwrite_fault.strikes() ? -1 : ::syscall(SYS_pwrite64, fd, data, size, offset);
+  return !in_memory(fd) && pwrite_fault.strikes() ? -1
+                                                  : ::syscall(SYS_pwrite64, fd, data, size, offset);
 }
 int fsync(int fd) {
   return fsync_fault.strikes() ? -1 : static_cast<int>(::syscall(SYS_fsync, fd));

@@ -119,7 +119,7 @@ inline void commit(CacheWriter& writer, std::int64_t tokens) {
 
 // Collective: writes the rows of tokens [first, last), each rank every comm.size()-th block.
 inline void write_rows(const mpi::Communicator& comm, CacheWriter& writer, std::int64_t first,
-                         std::int64_t last) {
+                       std::int64_t last) {
   const CacheHeader& header = writer.header();
   std::vector<std::vector<std::byte>> alive;
   std::vector<std::vector<float>> alive_hidden;

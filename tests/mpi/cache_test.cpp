@@ -3,7 +3,7 @@
 #include <random>
 #include <thread>
 
-#include "cache/layout.hpp"
+#include "cache/format/layout.hpp"
 #include "cache_support.hpp"
 #include "hdf5/file.hpp"
 

@@ -12,10 +12,10 @@
 #include <random>
 #include <stdexcept>
 
-#include "engine/lonely_failure.hpp"
-#include "engine/row_parallel.hpp"
+#include "layers/row_parallel.hpp"
 #include "mpi/request.hpp"
 #include "mpi/shared_memory.hpp"
+#include "run/lonely_failure.hpp"
 #include "support/mpi_checks.hpp"
 
 namespace powerprefill {

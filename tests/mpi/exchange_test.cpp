@@ -7,9 +7,9 @@
 #include <random>
 #include <thread>
 
-#include "engine/block_attention.hpp"
-#include "engine/kv_exchange.hpp"
-#include "math/convert.hpp"
+#include "kv/kv_exchange.hpp"
+#include "layers/block_attention.hpp"
+#include "math/rows/convert.hpp"
 #include "support/attention_reference.hpp"
 #include "support/mpi_checks.hpp"
 

@@ -1,7 +1,8 @@
 // Teacher-forced decoding for the comparison with transformers.
 //   decode_steps CHECKPOINT CACHE TOKENS OUT [--zero-past]
-// Feeds the ids in TOKENS (decimal text) to a decoder at the end of CACHE and writes the logits after
-// each of them to OUT, raw float32, (ids, V). With --zero-past the cached keys and values are zero.
+// Feeds the ids in TOKENS (decimal text) to a decoder at the end of CACHE and writes the logits
+// after each of them to OUT, raw float32, (ids, V). With --zero-past the cached keys and values are
+// zero.
 #include <cstdio>
 #include <cstring>
 #include <fstream>

@@ -12,8 +12,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "base/files.hpp"
 #include "base/zones.hpp"
+#include "files/files.hpp"
 #include "powerprefill/tokenizer.hpp"
 
 using namespace powerprefill;

@@ -7,7 +7,7 @@
 #include <set>
 #include <string>
 
-#include "math/row_ops.hpp"
+#include "math/rows/row_ops.hpp"
 
 namespace powerprefill {
 

@@ -7,10 +7,10 @@
 
 #include "base/aligned_buffer.hpp"
 #include "base/dtype.hpp"
-#include "math/bf16_matmul.hpp"
 #include "math/compute.hpp"
-#include "math/linear.hpp"
-#include "math/row_ops.hpp"
+#include "math/linear/bf16_matmul.hpp"
+#include "math/linear/linear.hpp"
+#include "math/rows/row_ops.hpp"
 
 namespace powerprefill {
 

@@ -12,24 +12,44 @@ ROOMS = [ROOT / name for name in (".ci", "bench", "data", "include", "launch", "
 FILES = sorted(p for room in ROOMS for p in room.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
 
 # What each room may include; itself and the public headers always.
+FOUNDATION = {"base", "files", "json"}
+MATH = {"math", "math/linear", "math/attention", "math/rows"}
+MODEL = MATH | {"model", "model/sources", "model/weights"}
+CACHE = {"cache", "cache/format"}
+BELOW_LAYERS = FOUNDATION | MODEL | CACHE | {"pattern", "partition", "mpi", "plan", "kv"}
 MAY_KNOW = {
     "base": set(),
-    "text": {"base"},
-    "pattern": {"base"},
+    "files": {"base"},
+    "json": {"base", "files"},
+    "text": FOUNDATION,
+    "pattern": FOUNDATION,
     "partition": {"base", "pattern"},
-    "math": {"base"},
-    "mpi": {"base"},
-    "hdf5": {"base"},
-    "model": {"base", "math", "mpi"},
-    "cache": {"base", "hdf5", "mpi", "pattern"},
-    "engine": {"base", "pattern", "partition", "math", "mpi", "hdf5", "model", "cache"},
-    "report": {"base"},
-    "cli": {"base", "text", "pattern", "partition", "math", "mpi", "hdf5", "model", "cache", "engine", "report"},
+    "math": {"base"} | MATH,
+    "math/linear": {"base"} | MATH,
+    "math/attention": {"base"} | MATH,
+    "math/rows": {"base"} | MATH,
+    "mpi": FOUNDATION,
+    "hdf5": {"base", "files"},
+    "model": FOUNDATION | MATH,
+    "model/sources": FOUNDATION | {"model"},
+    "model/weights": FOUNDATION | MODEL | {"mpi"},
+    "cache/format": FOUNDATION | {"hdf5", "pattern"},
+    "cache": FOUNDATION | {"cache/format", "hdf5", "mpi", "pattern"},
+    "plan": FOUNDATION | MATH | {"model", "cache/format", "pattern", "partition", "kv", "layers"},
+    "kv": FOUNDATION | MATH | CACHE | {"mpi", "partition", "layers"},
+    "layers": BELOW_LAYERS | {"run"},
+    "run": BELOW_LAYERS,
+    "prefill": BELOW_LAYERS | {"layers", "run"},
+    "decode": BELOW_LAYERS | {"layers", "run", "prefill"},
+    "score": BELOW_LAYERS | {"layers", "run"},
+    "report": FOUNDATION,
+    "cli": FOUNDATION | MODEL | CACHE | {"text", "pattern", "partition", "mpi", "hdf5", "report"},
+    "cli/commands": FOUNDATION | MODEL | CACHE | {"text", "pattern", "partition", "mpi", "hdf5", "report", "cli"},
 }
 
 
 def room(path):
-    return path.relative_to(ROOT / "src").parts[0]
+    return path.parent.relative_to(ROOT / "src").as_posix()
 
 
 class House(unittest.TestCase):
@@ -38,7 +58,7 @@ class House(unittest.TestCase):
         for path in SOURCES:
             if "include" == path.relative_to(ROOT).parts[0]:
                 continue
-            for target in re.findall(r'#include "([a-z0-9_]+)/', path.read_text()):
+            for target in re.findall(r'#include "([a-z0-9_/]+)/[a-z0-9_]+\.[hc]pp"', path.read_text()):
                 seen += 1
                 if target in ("powerprefill", room(path)):
                     continue

@@ -1,4 +1,4 @@
-#include "math/attention.hpp"
+#include "math/attention/attention.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "cache/checksum_table.hpp"
+#include "cache/format/checksum_table.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill {

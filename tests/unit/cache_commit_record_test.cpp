@@ -4,7 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "cache/commit_record.hpp"
+#include "cache/format/commit_record.hpp"
 
 namespace powerprefill {
 namespace {

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <string>
 
-#include "cache/attributes.hpp"
+#include "cache/format/attributes.hpp"
 #include "hdf5/file.hpp"
 
 namespace powerprefill::hdf5 {

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "cache/attributes.hpp"
-#include "cache/layout.hpp"
+#include "cache/format/attributes.hpp"
+#include "cache/format/layout.hpp"
 
 namespace powerprefill {
 namespace {

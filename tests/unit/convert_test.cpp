@@ -1,4 +1,4 @@
-#include "math/convert.hpp"
+#include "math/rows/convert.hpp"
 
 #include <gtest/gtest.h>
 

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
-#include "math/convert.hpp"
-#include "math/gemm.hpp"
-#include "math/linear.hpp"
+#include "math/linear/gemm.hpp"
+#include "math/linear/linear.hpp"
+#include "math/rows/convert.hpp"
 #include "support/random_values.hpp"
 #include "support/weight_matrix.hpp"
 

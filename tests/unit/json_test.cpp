@@ -1,4 +1,4 @@
-#include "base/json.hpp"
+#include "json/json.hpp"
 
 #include <gtest/gtest.h>
 

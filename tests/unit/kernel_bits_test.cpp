@@ -11,14 +11,14 @@
 
 #include "base/hash.hpp"
 #include "base/thread_pool.hpp"
-#include "math/attention.hpp"
-#include "math/bf16_attention.hpp"
+#include "math/attention/attention.hpp"
+#include "math/attention/bf16_attention.hpp"
+#include "math/attention/row_attention.hpp"
 #include "math/compute.hpp"
-#include "math/convert.hpp"
 #include "math/kernel_revisions.hpp"
-#include "math/linear.hpp"
-#include "math/row_attention.hpp"
-#include "math/row_ops.hpp"
+#include "math/linear/linear.hpp"
+#include "math/rows/convert.hpp"
+#include "math/rows/row_ops.hpp"
 #include "support/simd_targets.hpp"
 
 namespace powerprefill {

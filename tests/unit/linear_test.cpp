@@ -1,4 +1,4 @@
-#include "math/linear.hpp"
+#include "math/linear/linear.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,8 @@
-#include "engine/local_rows.hpp"
+#include "layers/local_rows.hpp"
 
 #include <gtest/gtest.h>
 
-#include "math/linear.hpp"
+#include "math/linear/linear.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill {

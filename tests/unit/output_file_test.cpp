@@ -1,4 +1,4 @@
-#include "base/output_file.hpp"
+#include "files/output_file.hpp"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 #include <fstream>
 #include <vector>
 
-#include "base/output_target.hpp"
+#include "files/output_target.hpp"
 
 namespace powerprefill {
 namespace {

@@ -1,4 +1,4 @@
-#include "math/packed_product.hpp"
+#include "math/attention/packed_product.hpp"
 
 #include <gtest/gtest.h>
 

@@ -4,11 +4,11 @@
 #include <random>
 #include <set>
 
-#include "engine/local_rows.hpp"
-#include "engine/memory_plan.hpp"
-#include "math/linear.hpp"
+#include "layers/local_rows.hpp"
+#include "math/linear/linear.hpp"
 #include "partition/exchange_plan.hpp"
 #include "partition/partition.hpp"
+#include "plan/memory_plan.hpp"
 #include "powerprefill/pattern.hpp"
 
 namespace powerprefill {

@@ -1,4 +1,4 @@
-#include "base/read_input.hpp"
+#include "files/read_input.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

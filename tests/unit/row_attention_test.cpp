@@ -1,4 +1,4 @@
-#include "math/row_attention.hpp"
+#include "math/attention/row_attention.hpp"
 
 #include <gtest/gtest.h>
 
@@ -7,8 +7,8 @@
 #include <limits>
 #include <vector>
 
-#include "math/convert.hpp"
-#include "math/row_ops.hpp"
+#include "math/rows/convert.hpp"
+#include "math/rows/row_ops.hpp"
 #include "support/random_values.hpp"
 
 namespace powerprefill {

@@ -1,4 +1,4 @@
-#include "math/row_ops.hpp"
+#include "math/rows/row_ops.hpp"
 
 #include <gtest/gtest.h>
 

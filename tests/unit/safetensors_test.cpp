@@ -1,11 +1,11 @@
-#include "model/safetensors.hpp"
+#include "model/sources/safetensors.hpp"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
-#include "model/checkpoint.hpp"
+#include "model/sources/checkpoint.hpp"
 #include "powerprefill/error.hpp"
 #include "support/checkpoint_writer.hpp"
 

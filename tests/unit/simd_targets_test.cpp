@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "math/attention.hpp"
-#include "math/convert.hpp"
-#include "math/row_attention.hpp"
-#include "math/row_ops.hpp"
+#include "math/attention/attention.hpp"
+#include "math/attention/row_attention.hpp"
+#include "math/rows/convert.hpp"
+#include "math/rows/row_ops.hpp"
 #include "support/random_values.hpp"
 
 namespace powerprefill {

@@ -1,4 +1,5 @@
-// Written by tests/reference/tokenizers/record_unicode.py with tokenizers 0.23.3 and Unicode 18.0.0.
+// Written by tests/reference/tokenizers/record_unicode.py with tokenizers 0.23.3 and
+// Unicode 18.0.0.
 #pragma once
 
 #include <cstddef>
@@ -130,30 +131,15 @@ struct Form {
   std::uint64_t hash;
 };
 inline constexpr Form kForms[] = {
-    {"NFC", 0x35722C7E7BA41B4F},
-    {"NFD", 0x0E06531CDACFEE47},
-    {"NFKC", 0x5B3AF8CB49634847},
-    {"NFKD", 0xB1F499C7FC29C054},
-    {"Lowercase", 0x24A9D5DE809B3E6E},
+    {"NFC", 0x35722C7E7BA41B4F},  {"NFD", 0x0E06531CDACFEE47},       {"NFKC", 0x5B3AF8CB49634847},
+    {"NFKD", 0xB1F499C7FC29C054}, {"Lowercase", 0x24A9D5DE809B3E6E},
 };
 // Pairs that compose since a version that the reference does not know.
 inline constexpr const char* kUncomposed[] = {
-    "\U000105D2\U00000307",
-    "\U000105DA\U00000307",
-    "\U00011382\U000113C9",
-    "\U00011384\U000113BB",
-    "\U0001138B\U000113C2",
-    "\U00011390\U000113C9",
-    "\U000113C2\U000113C2",
-    "\U000113C2\U000113B8",
-    "\U000113C2\U000113C9",
-    "\U00011935\U00011930",
-    "\U0001611E\U0001611E",
-    "\U0001611E\U00016129",
-    "\U0001611E\U0001611F",
-    "\U00016129\U0001611F",
-    "\U0001611E\U00016120",
-    "\U00016D67\U00016D67",
+    "\U000105D2\U00000307", "\U000105DA\U00000307", "\U00011382\U000113C9", "\U00011384\U000113BB",
+    "\U0001138B\U000113C2", "\U00011390\U000113C9", "\U000113C2\U000113C2", "\U000113C2\U000113B8",
+    "\U000113C2\U000113C9", "\U00011935\U00011930", "\U0001611E\U0001611E", "\U0001611E\U00016129",
+    "\U0001611E\U0001611F", "\U00016129\U0001611F", "\U0001611E\U00016120", "\U00016D67\U00016D67",
     "\U00016D63\U00016D67",
 };
 

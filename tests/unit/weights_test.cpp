@@ -1,4 +1,4 @@
-#include "model/weights.hpp"
+#include "model/weights/weights.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,10 +1,9 @@
 // Prefills a few tokens of the model named by the first argument, then decodes one.
+#include <algorithm>
+#include <cstdio>
 #include <powerprefill/decode.hpp>
 #include <powerprefill/error.hpp>
 #include <powerprefill/prefill.hpp>
-
-#include <algorithm>
-#include <cstdio>
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
@@ -22,7 +21,8 @@ int main(int argc, char** argv) {
     const auto logits = decoder.logits();
     const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
     decoder.feed(static_cast<std::int32_t>(best));
-    if (session.rank() == 0) std::printf("%td %td\n", best, static_cast<std::ptrdiff_t>(decoder.tokens()));
+    if (session.rank() == 0)
+      std::printf("%td %td\n", best, static_cast<std::ptrdiff_t>(decoder.tokens()));
     return decoder.tokens() == 6 ? 0 : 1;
   } catch (const powerprefill::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
