@@ -68,11 +68,13 @@ struct Problem {
     std::memset(out16.data(), 0, out16.bytes());
     const std::int64_t d = shape.head_dim;
     for (std::int64_t b = kBlocks - 1; b >= 0; --b) {
-      merge_key_block_bf16(
-          isa, shape, {query16.data(), maximum.data(), sum.data(), out16.data()},
-          {reinterpret_cast<const std::byte*>(key16.data() + b * kBlock * d),
-           reinterpret_cast<const std::byte*>(value16.data() + b * kBlock * d), d * 2, DType::bf16},
-          kBlock, b == kBlocks - 1, scratch16);
+      const auto rows = [&](const std::vector<std::uint16_t>& values) {
+        return HeadRows{DType::bf16,
+                        reinterpret_cast<const std::byte*>(values.data() + b * kBlock * d), d * 2,
+                        kBlock};
+      };
+      merge_key_block_bf16(isa, shape, {query16.data(), maximum.data(), sum.data(), out16.data()},
+                           {rows(key16), rows(value16)}, b == kBlocks - 1, scratch16);
     }
   }
 

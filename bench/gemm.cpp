@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "harness.hpp"
-#include "math/compute.hpp"
 #include "math/linear/bf16_matmul.hpp"
+#include "math/linear/compute.hpp"
 #include "math/linear/linear.hpp"
 #include "support/weight_matrix.hpp"
 

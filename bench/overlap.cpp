@@ -9,8 +9,10 @@
 #include "cache/writer.hpp"
 #include "harness.hpp"
 #include "layers/chunk.hpp"
-#include "mpi/session.hpp"
-#include "prefill/file_sink.hpp"
+#include "plan/chunks.hpp"
+#include "plan/memory_plan.hpp"
+#include "powerprefill/model.hpp"
+#include "prefill/cache_output.hpp"
 #include "run/cache_identity.hpp"
 
 namespace powerprefill::bench {
@@ -26,12 +28,12 @@ struct Run {
 
 class Layers {
  public:
-  Layers(mpi::Session& session, const ModelOptions& options, std::int64_t count,
+  Layers(Session& session, const ModelOptions& options, std::int64_t count,
          const std::string& pattern)
-      : world_(session.world()), model_(load_model(session, options)) {
+      : owner_(session, options), model_(owner_.state()), world_(model_.world()) {
+    owner_.load();
     schedule_.layers.assign(static_cast<std::size_t>(model_.config.layers), default_spec(pattern));
-    kv_ = {schedule_.block, model_.config.kv_heads, model_.config.head_dim,
-           *dtype_from_name(name_of(model_.compute))};
+    kv_ = kv_shape_of(model_.config, {.schedule = schedule_}, model_.compute);
     std::mt19937 random(1);
     for (std::int64_t i = 0; i < count; ++i) {
       const std::uint64_t id = random() % static_cast<std::uint64_t>(model_.config.vocabulary);
@@ -43,10 +45,12 @@ class Layers {
   void run(Transfer transfer, const std::filesystem::path& path, Run& run) const {
     ZoneSeconds zones{};
     Chunk chunk({.world = world_,
-                 .model = model_,
+                 .recipe = model_.config.recipe,
+                 .weights = model_.weights,
+                 .pool = *model_.pool,
                  .schedule = schedule_,
                  .kv_shape = kv_,
-                 .zigzag = takes_zigzag("auto", schedule_),
+                 .zigzag = takes_zigzag(BlockPartition::automatic, schedule_),
                  .zones = zones,
                  .transfer = transfer},
                 tokens_, 0, PastSource{});
@@ -55,26 +59,27 @@ class Layers {
     world_.barrier();
     const double begin = seconds_now();
     if (path.empty()) {
-      chunk.run({.take = [](std::int64_t, const LocalRows&, KvBlocks&) {},
-                 .wait = [](const KvBlocks&) {},
-                 .goes_on = goes_on});
+      chunk.run(nullptr, goes_on);
       run.logits = chunk.last().logits;
     } else {
       CacheHeader header = header_for(model_, schedule_, kv_.dtype);
       header.capacity = (count + kv_.block - 1) / kv_.block * kv_.block;
       CacheWriter writer = CacheWriter::create(world_, path, header, true);
-      FileSink(writer).run(chunk, goes_on);
+      CacheOutput output(writer);
+      chunk.run(&output, goes_on);
+      output.finish(chunk);
       const Chunk::Last last = chunk.last();
       writer.commit(count, tokens_, last.logits, last.hidden);
       run.logits = last.logits;
     }
     run.seconds.push_back(world_.max(seconds_now() - begin));
-    run.bytes_received = world_.max(chunk.bytes_received());
+    run.bytes_received = world_.max(chunk.attention().bytes_received());
   }
 
  private:
+  Model owner_;
+  Model::State& model_;
   const mpi::Communicator& world_;
-  LoadedModel model_;
   Schedule schedule_;
   KvShape kv_{};
   std::vector<std::int32_t> tokens_;
@@ -122,13 +127,13 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "usage: {} MODEL TOKENS PATTERN THREADS [ROUNDS [FOLDER]]\n", argv[0]);
     return 2;
   }
-  mpi::Session session;
+  Session session;
   ModelOptions options;
   options.folder = argv[1];
   options.threads = std::atoi(argv[4]);
   const bench::Layers layers(session, options, std::atoll(argv[2]), argv[3]);
-  bench::run(session.world(), layers,
-             fmt::format("{} {} tokens {}x{}", argv[3], argv[2], session.world().size(), argv[4]),
+  bench::run(session.mpi().world(), layers,
+             fmt::format("{} {} tokens {}x{}", argv[3], argv[2], session.ranks(), argv[4]),
              argc > 5 ? std::atoi(argv[5]) : 3, argc > 6 ? argv[6] : "");
   return 0;
 }

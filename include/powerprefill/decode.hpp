@@ -10,7 +10,6 @@
 
 #include "powerprefill/error.hpp"
 #include "powerprefill/model.hpp"
-#include "powerprefill/session.hpp"
 
 namespace powerprefill {
 
@@ -22,11 +21,11 @@ namespace powerprefill {
 // checksums.
 class Decoder {
  public:
-  // Collective. Throws agreed Errors: input for a bad model; cache for a file that is damaged or
-  // was made by another model (the differing field is named). With `append` the file is extended by
-  // extend() and commit(); it is locked, and its numerics must be those of this job.
-  Decoder(Session& session, const std::filesystem::path& cache, const ModelOptions& model,
-          bool append = false);
+  // Collective; loads the weights of `model`, which outlives this, if they are not there. Throws
+  // agreed Errors: input for a bad model; cache for a file that is damaged or was made by another
+  // model (the differing field is named). With `append` the file is extended by extend() and
+  // commit(); it is locked, and its numerics must be those of this job.
+  Decoder(Model& model, const std::filesystem::path& cache, bool append = false);
   ~Decoder();
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
@@ -47,12 +46,10 @@ class Decoder {
   // With append: saves the tokens that were fed since the last commit, marked as decoded; a kill
   // loses none of them afterwards. Collective. Throws an agreed Error(storage).
   void commit();
-  // Token ids that end a text, from the checkpoint; may be empty.
-  const std::vector<std::int32_t>& end_tokens() const;
+  bool appends() const;
   // Bytes of KV blocks that this rank has read from the file; 0 on one that has no key/value heads.
   std::int64_t bytes_read() const;
-  // Seconds that loading the weights took.
-  double load_seconds() const;
+  Model& model() const;
 
   // Forgets the cached prompt's keys and values (they become zero). For tests that have to show
   // that an answer depends on them.
@@ -81,5 +78,26 @@ class Sampler {
   Sampling sampling_;
   std::uint64_t state_;
 };
+
+struct GenerateOptions {
+  std::int64_t max_new_tokens = 128;
+  Sampling sampling;
+  // Told every token as soon as it is drawn, on every rank; `is_end`: it ends the text.
+  std::function<void(std::int32_t token, bool is_end)> on_token;
+  // Asked on every rank after each token; once it is true on any of them, generation ends.
+  std::function<bool()> should_stop;
+  std::int64_t tokens_per_commit = 64;  // where the decoder appends: what a kill can lose at most
+};
+
+struct Generation {
+  std::vector<std::int32_t> tokens;  // the end token too
+  bool ended = false;                // by an end token of the model
+  bool stopped = false;              // by should_stop
+};
+
+// Collective. Draws tokens after the decoder's context, one rank for all, until one ends the text
+// or there are enough. A decoder that appends has them all in its context and file then, so that
+// the next call goes on behind them; the last token of another is not computed with.
+Generation generate(Decoder& decoder, const GenerateOptions& options);
 
 }  // namespace powerprefill

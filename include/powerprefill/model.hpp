@@ -1,11 +1,17 @@
-// Where a model comes from and where its weights go; shared by prefill and decode.
+// A model: where it comes from, where its weights go, and the object that prefill, scoring and
+// decoding share.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "powerprefill/error.hpp"
+#include "powerprefill/session.hpp"
+#include "powerprefill/types.hpp"
 
 namespace powerprefill {
 
@@ -26,14 +32,11 @@ struct WeightsPlacement {
 struct ModelOptions {
   // A Hugging Face checkpoint folder: config.json and model.safetensors, or an index and its
   // shards.
-  std::filesystem::path folder;
-  // Operands of the linear layers and of attention: f32; bf16 (with f32 sums), by the CPU's own
-  // instructions where it has them, else emulated, which is slow; or auto: bf16 where the CPU has
-  // it.
-  std::string compute = "auto";
+  std::filesystem::path folder = {};
+  ComputeType compute = ComputeType::automatic;
   // Compute threads of this rank; at least 1.
   int threads = 1;
-  WeightsPlacement weights;
+  WeightsPlacement weights = {};
   // Accept ranks (and later steps) whose CPUs or BLAS kernels differ, so that the result is no
   // longer the same bits everywhere.
   bool allow_mixed_numerics = false;
@@ -64,5 +67,38 @@ ModelSummary describe_model(const std::filesystem::path& folder);
 // Throws Error(input) when there is no token, or naming the first whose id is not below
 // `vocabulary`.
 void require_tokens(std::int64_t vocabulary, std::span<const std::int32_t> tokens);
+
+// A checkpoint on all ranks of a job, loaded once: prefills, scores and decoders share it, one
+// after another or several at once.
+class Model {
+ public:
+  // Collective. Reads what is small and agrees on how to compute; the weights are loaded by load(),
+  // or by the first call that needs them, when it has checked everything else. `session` outlives
+  // this. Throws agreed Errors: input for the checkpoint, also when the ranks have different ones;
+  // usage for the options; launch when the ranks would compute different bits and
+  // options.allow_mixed_numerics is false.
+  Model(Session& session, const ModelOptions& options);
+  ~Model();
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+
+  // Collective. Loads the weights unless they are there. Throws agreed Errors as above.
+  void load();
+
+  const ModelSummary& summary() const;
+  // The type that is computed with: f32 or bf16.
+  ComputeType compute() const;
+  // Token ids that end a text, from the checkpoint; may be empty.
+  const std::vector<std::int32_t>& end_tokens() const;
+  // Seconds that loading the weights took; 0 before.
+  double load_seconds() const;
+
+  // For the library's own use.
+  struct State;
+  State& state() noexcept { return *state_; }
+
+ private:
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace powerprefill

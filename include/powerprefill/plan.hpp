@@ -5,7 +5,8 @@
 #include <filesystem>
 #include <string>
 
-#include "powerprefill/pattern.hpp"
+#include "powerprefill/model.hpp"
+#include "powerprefill/run.hpp"
 
 namespace powerprefill {
 
@@ -15,10 +16,8 @@ struct PlanOptions {
   int ranks = 1;
   int nodes = 1;
   int threads = 1;  // per rank
-  Schedule schedule;
-  std::string partition = "auto";  // as in PrefillOptions, like the next ones
-  std::string compute = "auto";
-  std::string kv_dtype = "auto";
+  RunOptions run;
+  ComputeType compute = ComputeType::automatic;  // automatic: by the CPU here
   std::int64_t reserve = 4096;
   std::int64_t chunk_tokens = 0;  // 0: the default, without a limit by memory
   bool save_hidden = false;
@@ -33,7 +32,7 @@ struct Plan {
   std::int64_t chunks = 0;
   std::int64_t weights_bytes = 0;  // per node
   std::int64_t cache_bytes = 0;    // of the file; HDF5's own structure not counted
-  // Per rank: see engine/memory_plan.hpp.
+  // Per rank: see src/plan/memory_plan.hpp.
   std::int64_t activation_bytes = 0;
   std::int64_t attention_bytes = 0;
   std::int64_t key_value_bytes = 0;

@@ -1,35 +1,22 @@
 // Prefill: run a prompt through a model on all ranks and save its KV cache.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <map>
-#include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "powerprefill/error.hpp"
 #include "powerprefill/model.hpp"
-#include "powerprefill/pattern.hpp"
-#include "powerprefill/session.hpp"
+#include "powerprefill/run.hpp"
+#include "powerprefill/zones.hpp"
 
 namespace powerprefill {
 
-// What progress callbacks are told, on every rank.
-struct Progress {
-  std::int64_t layer = 0;      // layers done of the chunk in flight
-  std::int64_t layers = 0;     // of so many
-  std::int64_t committed = 0;  // tokens that are safe in the file
-  std::int64_t chunk_end = 0;  // tokens that will be, after this chunk
-  std::int64_t tokens = 0;     // of the prompt
-  double seconds = 0;          // since the first embedding
-  double seconds_left = 0;     // estimated from the layers so far
-};
-
 struct PrefillOptions {
-  ModelOptions model;
   std::vector<std::int32_t> tokens;  // (T), the same on every rank
   std::filesystem::path out;         // the cache file to make
   bool force = false;                // replace `out` when it exists
@@ -42,12 +29,7 @@ struct PrefillOptions {
   // Tokens that are prefilled and committed together, rounded up to a multiple of the block; what a
   // kill can lose at most. 0: as many as memory allows, at most 131072 (or 8192 a rank).
   std::int64_t chunk_tokens = 0;
-  Schedule schedule;  // the pattern of every layer
-  // auto, contiguous or zigzag: which rank owns which blocks. Results do not depend on it. auto
-  // takes zigzag, which balances full attention, when the schedule has a full layer.
-  std::string partition = "auto";
-  // f32, bf16 or f16: of keys and values, also while attending; auto: that of the compute type.
-  std::string kv_dtype = "auto";
+  RunOptions run;
   std::int64_t reserve = 4096;  // tokens of room for decoding
   bool save_hidden = false;     // also save the last hidden state of every token
   // A picture of the run to make: what each thread of each rank did when, in Chrome's trace
@@ -67,20 +49,20 @@ struct PrefillOptions {
 // What one rank did. Seconds are wall-clock, bytes are bytes.
 struct RankReport {
   int threads = 0;
-  int node = 0;                                // nodes are numbered from 0
-  std::map<std::string, double> zone_seconds;  // by name of the zone
-  std::int64_t tokens = 0;                     // owned by the rank
-  std::int64_t bytes_received = 0;             // KV blocks, counted from MPI's statuses
-  std::int64_t bytes_planned = 0;              // what the exchange plan says
-  std::int64_t peers = 0;                      // ranks that shares come from, over all patterns
-  std::int64_t pairs = 0;                      // (query block, key block), all layers
-  std::int64_t activation_bytes = 0;           // buffers of this rank, weights not counted
-  std::int64_t planned_bytes = 0;              // what was planned for them
-  std::int64_t past_bytes_read = 0;            // KV blocks of earlier chunks, from the file
-  std::int64_t peak_rss_bytes = 0;             // shared weights counted in every rank
-  std::int64_t pss_bytes = 0;  // at the end; memory shared by ranks counted in parts
-  double gemm_flops = 0;       // of the linear layers, owned tokens only
-  double attention_flops = 0;  // of causal token pairs only
+  int node = 0;                               // nodes are numbered from 0
+  std::array<double, kZones> zone_seconds{};  // by Zone
+  std::int64_t tokens = 0;                    // owned by the rank
+  std::int64_t bytes_received = 0;            // KV blocks, counted from MPI's statuses
+  std::int64_t bytes_planned = 0;             // what the exchange plan says
+  std::int64_t peers = 0;                     // ranks that shares come from, over all patterns
+  std::int64_t pairs = 0;                     // (query block, key block), all layers
+  std::int64_t activation_bytes = 0;          // buffers of this rank, weights not counted
+  std::int64_t planned_bytes = 0;             // what was planned for them
+  std::int64_t past_bytes_read = 0;           // KV blocks of earlier chunks, from the file
+  std::int64_t peak_rss_bytes = 0;            // shared weights counted in every rank
+  std::int64_t pss_bytes = 0;                 // at the end; memory shared by ranks counted in parts
+  double gemm_flops = 0;                      // of the linear layers, owned tokens only
+  double attention_flops = 0;                 // of causal token pairs only
   double cache_write_seconds = 0;
 };
 
@@ -103,28 +85,10 @@ struct PrefillReport {
   std::vector<RankReport> per_rank;  // on rank 0; empty elsewhere
 };
 
-// Collective over all ranks of the session. Throws Errors as described in error.hpp; cache when a
-// file to go on with, or to copy from, differs in model, schedule, tokens or numerics, naming the
-// field; interrupted after should_stop. Whatever happens, `out` either does not exist, or is a
-// cache file that says how much of it counts.
-PrefillReport prefill(Session& session, const PrefillOptions& options);
-
-// Several prompts through one model, which is loaded once.
-class Prefiller {
- public:
-  // Collective. Loads the model; throws as prefill() does for it. `session` outlives this.
-  Prefiller(Session& session, const ModelOptions& model);
-  ~Prefiller();
-  Prefiller(Prefiller&&) noexcept;
-  Prefiller& operator=(Prefiller&&) noexcept;
-
-  // Collective. As prefill(), with the loaded model; `options.model` has to describe the same.
-  // After an Error that is not agreed, this can only be destroyed.
-  PrefillReport run(const PrefillOptions& options);
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
+// Collective. Throws Errors as described in error.hpp; cache when a file to go on with, or to copy
+// from, differs in model, schedule, tokens or numerics, naming the field; interrupted after
+// should_stop. Whatever happens, `out` either does not exist, or is a cache file that says how much
+// of it counts.
+PrefillReport prefill(Model& model, const PrefillOptions& options);
 
 }  // namespace powerprefill

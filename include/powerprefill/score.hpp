@@ -9,20 +9,16 @@
 
 #include "powerprefill/error.hpp"
 #include "powerprefill/model.hpp"
-#include "powerprefill/pattern.hpp"
-#include "powerprefill/prefill.hpp"
-#include "powerprefill/session.hpp"
+#include "powerprefill/run.hpp"
 
 namespace powerprefill {
 
 struct ScoreOptions {
   std::vector<std::int32_t> tokens;  // (T), the same on every rank
-  Schedule schedule;                 // the pattern of every layer
-  std::string partition = "auto";    // as for prefill
-  std::string kv_dtype = "auto";     // as for prefill
+  RunOptions run;
   std::function<void(const Progress&)> progress;
-  // As in PrefillOptions: the prompt in flight is finished if that takes at most 30 s, else run()
-  // throws Error(interrupted); and so does the next run().
+  // As in PrefillOptions: the prompt in flight is finished if that takes at most 30 s, else score()
+  // throws Error(interrupted); and so does the next call.
   std::function<bool()> should_stop;
 };
 
@@ -42,23 +38,8 @@ struct ScoreReport {
   std::string kv_dtype;
 };
 
-// Prompts through one model, which is loaded once; no file is made. The whole prompt is held in the
-// ranks' memory.
-class Scorer {
- public:
-  // Collective. Loads the model; throws as prefill() does for it. `session` outlives this.
-  Scorer(Session& session, const ModelOptions& model);
-  ~Scorer();
-  Scorer(Scorer&&) noexcept;
-  Scorer& operator=(Scorer&&) noexcept;
-
-  // Collective. Throws as prefill() does for its options, and Error(input) when the logits are not
-  // finite. After an Error that is not agreed, this can only be destroyed.
-  ScoreReport run(const ScoreOptions& options);
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
+// Collective. No file is made: the whole prompt is held in the ranks' memory. Throws as prefill()
+// does for its options, and Error(input) when the logits are not finite.
+ScoreReport score(Model& model, const ScoreOptions& options);
 
 }  // namespace powerprefill

@@ -1,4 +1,4 @@
-// Where the time of a rank goes: a closed list of zones, timed on the rank's main thread.
+// Where the time of a rank goes: timers of the zones of powerprefill/zones.hpp.
 #pragma once
 
 #include <array>
@@ -8,35 +8,9 @@
 #include <utility>
 
 #include "base/trace.hpp"
+#include "powerprefill/zones.hpp"
 
 namespace powerprefill {
-
-enum class Zone {
-  load_weights,
-  create_cache,
-  embed,
-  norm,
-  qkv,
-  rope,
-  attention,
-  exchange_wait,
-  past_wait,
-  attention_out,
-  mlp,
-  logits,
-  cache_wait,
-  commit,
-  count
-};
-
-inline constexpr std::size_t kZones = static_cast<std::size_t>(Zone::count);
-
-constexpr std::string_view name_of(Zone zone) {
-  constexpr std::array<std::string_view, kZones> names = {
-      "load_weights",  "create_cache", "embed",         "norm", "qkv",    "rope",       "attention",
-      "exchange_wait", "past_wait",    "attention_out", "mlp",  "logits", "cache_wait", "commit"};
-  return names[static_cast<std::size_t>(zone)];
-}
 
 // Seconds per zone of one rank, and the row of its main thread in a trace, if there is one.
 struct ZoneSeconds : std::array<double, kZones> {

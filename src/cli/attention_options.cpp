@@ -7,6 +7,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "cli/choice_option.hpp"
 #include "cli/number_option.hpp"
 #include "cli/token_file.hpp"
 #include "json/json.hpp"
@@ -179,15 +180,18 @@ AttentionArguments::Choice AttentionArguments::resolve(const ModelSummary& model
   return choice;
 }
 
-void add_layout_options(CLI::App& app, std::string& partition, std::string& kv_dtype) {
-  app.add_option("--partition", partition,
-                 "Which rank owns which blocks; auto: zigzag when there are full layers")
-      ->check(CLI::IsMember({"auto", "contiguous", "zigzag"}))
-      ->capture_default_str();
-  app.add_option("--kv-dtype", kv_dtype,
-                 "Type of the cached keys and values; auto: that of --compute")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "f16"}))
-      ->capture_default_str();
+void add_layout_options(CLI::App& app, RunOptions& run) {
+  add_choice(app, "--partition", run.partition,
+             {{"auto", BlockPartition::automatic},
+              {"contiguous", BlockPartition::contiguous},
+              {"zigzag", BlockPartition::zigzag}},
+             "Which rank owns which blocks; auto: zigzag when there are full layers");
+  add_choice(app, "--kv-dtype", run.kv_type,
+             {{"auto", KvType::automatic},
+              {"f32", KvType::f32},
+              {"bf16", KvType::bf16},
+              {"f16", KvType::f16}},
+             "Type of the cached keys and values; auto: that of --compute");
 }
 
 }  // namespace powerprefill::cli

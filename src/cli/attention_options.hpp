@@ -10,6 +10,7 @@
 #include "mpi/communicator.hpp"
 #include "powerprefill/model.hpp"
 #include "powerprefill/pattern.hpp"
+#include "powerprefill/run.hpp"
 
 namespace powerprefill::cli {
 
@@ -34,8 +35,8 @@ struct PatternArguments {
 // The FILE of "mask:FILE"; empty for every other pattern.
 std::string mask_file_of(const std::string& name);
 
-// --partition and --kv-dtype, as PrefillOptions has them.
-void add_layout_options(CLI::App& app, std::string& partition, std::string& kv_dtype);
+// --partition and --kv-dtype.
+void add_layout_options(CLI::App& app, RunOptions& run);
 
 struct AttentionArguments {
   PatternArguments pattern;

@@ -1,9 +1,17 @@
 #include "cli/model_options.hpp"
 
+#include "cli/choice_option.hpp"
 #include "cli/launch.hpp"
 #include "cli/number_option.hpp"
 
 namespace powerprefill::cli {
+
+void add_compute_option(CLI::App& app, ComputeType& compute, const std::string& description) {
+  add_choice(
+      app, "--compute", compute,
+      {{"auto", ComputeType::automatic}, {"f32", ComputeType::f32}, {"bf16", ComputeType::bf16}},
+      description);
+}
 
 void ModelArguments::add_to(CLI::App& app) {
   app.add_option("--model", folder,
@@ -11,12 +19,10 @@ void ModelArguments::add_to(CLI::App& app) {
       ->required();
   app.add_option("--threads", threads, "Compute threads per rank (default: the rank's cores)")
       ->transform(whole_number(1, kMostThreads));
-  app.add_option(
-         "--compute", compute,
-         "Operands of the linear layers and of attention; auto: bf16 where the CPU has it (decode: "
-         "that of the cache)")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
-      ->capture_default_str();
+  add_compute_option(
+      app, compute,
+      "Operands of the linear layers and of attention; auto: bf16 where the CPU has it (decode: "
+      "that of the cache)");
   app.add_option("--weights-per", weights_per, "One copy of the weights per node or NUMA domain")
       ->check(CLI::IsMember({"node", "numa"}))
       ->capture_default_str();

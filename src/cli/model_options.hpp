@@ -9,10 +9,13 @@
 
 namespace powerprefill::cli {
 
+// --compute
+void add_compute_option(CLI::App& app, ComputeType& compute, const std::string& description);
+
 struct ModelArguments {
   std::string folder;
   int threads = 0;
-  std::string compute = "auto";
+  ComputeType compute = ComputeType::automatic;
   std::string weights_per = "node";
   std::string weights_store = "auto";
   bool allow_mixed_numerics = false;

@@ -34,7 +34,7 @@ struct HeadColumns {
 };
 
 HeadColumns columns_of(const KvShape& shape, int rank, int ranks) {
-  const OutputRange heads = part_of(shape.kv_heads, rank, ranks);
+  const Part heads = part_of(shape.kv_heads, rank, ranks);
   const std::int64_t head_bytes = shape.row_bytes() / shape.kv_heads;
   return {shape.row_bytes(), heads.begin * head_bytes, heads.end * head_bytes};
 }

@@ -69,7 +69,7 @@ void KvExchange::send(const std::vector<Piece>& pieces, int to, int tag) {
 }
 
 void KvExchange::start(KvBlocks& local) {
-  news_ = false;
+  arrivals_ = false;
   requested_ = 0;
   released_ = 0;
   std::fill(views_.begin(), views_.end(), KvBlockView{});
@@ -104,7 +104,7 @@ bool KvExchange::is_missing() const {
 
 void KvExchange::request(Incoming& incoming) {
   if (transfer_ == Transfer::none) {
-    incoming.arrived = news_ = true;
+    incoming.arrived = arrivals_ = true;
     publish(incoming);
     return;
   }
@@ -147,7 +147,7 @@ void KvExchange::poll() {
     incoming.requests = mpi::RequestBatch();
     for (const int child : incoming.forward_to) send(pieces_of(incoming), child, incoming.tag);
     publish(incoming);
-    news_ = true;
+    arrivals_ = true;
   };
   for (std::size_t i = released_; i < requested_; ++i) receive(shares_[i]);
   for (Incoming& sink : sinks_) {
@@ -157,7 +157,7 @@ void KvExchange::poll() {
 }
 
 void KvExchange::wait_for_arrival() {
-  for (poll(); !take_news(); poll()) std::this_thread::yield();
+  for (poll(); !take_arrivals(); poll()) std::this_thread::yield();
 }
 
 void KvExchange::finish() {

@@ -11,6 +11,7 @@
 #include "mpi/request.hpp"
 #include "partition/exchange_plan.hpp"
 #include "partition/partition.hpp"
+#include "plan/chunks.hpp"
 
 namespace powerprefill {
 
@@ -36,8 +37,6 @@ enum class Transfer {
 // receives chunks 5, 4, 3, 2, 0 in this order: 5 L blocks.
 class KvExchange {
  public:
-  static constexpr std::size_t kSharesInFlight = 4;
-
   // `plan` and `partition` must outlive the exchange.
   KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan, const Partition& partition,
              const KvShape& shape, Transfer transfer = Transfer::overlapped);
@@ -48,11 +47,11 @@ class KvExchange {
   // Makes progress and forwards the sink.
   void poll();
   // Whether blocks have arrived since the last call of this function or of start().
-  bool take_news() { return std::exchange(news_, false); }
+  bool take_arrivals() { return std::exchange(arrivals_, false); }
   // Forgets the shares all of whose blocks are above `block`, and asks for the next ones: queries
   // merge blocks in descending order, and the highest that any of them still needs is `block`.
   void release_above(std::int64_t block);
-  // Waits until there are news, and takes them. Only while blocks are missing.
+  // Waits until a block has arrived, and takes note of it. Only while blocks are missing.
   void wait_for_arrival();
   // Waits for all messages, the sends too.
   void finish();
@@ -104,7 +103,7 @@ class KvExchange {
   std::size_t released_ = 0;   // shares [0, released_) are forgotten
   mpi::RequestBatch sends_;
   std::vector<KvBlockView> views_;  // by global block
-  bool news_ = false;
+  bool arrivals_ = false;
   std::int64_t bytes_received_ = 0;
 };
 

@@ -4,7 +4,7 @@
 
 namespace powerprefill {
 
-PastBlocks::PastBlocks(CacheReader reader, OutputRange heads, std::int64_t budget)
+PastBlocks::PastBlocks(CacheReader reader, Part heads, std::int64_t budget)
     : reader_(std::move(reader)),
       shape_{reader_.header().block_tokens, reader_.header().num_kv_heads,
              reader_.header().head_dim, reader_.header().dtype},
@@ -92,8 +92,8 @@ void PastBlocks::make_room(std::int64_t incoming) {
   }
 }
 
-HeadKeysValues PastBlocks::file_rows(std::int64_t layer, std::int64_t block,
-                                     std::int64_t kv_head) const {
+KeyValueRows PastBlocks::file_rows(std::int64_t layer, std::int64_t block,
+                                   std::int64_t kv_head) const {
   const Block& data = blocks_.at({layer, block});
   const std::int64_t head_bytes = shape_.row_bytes() / shape_.kv_heads;
   const std::int64_t rows = reader_.rows_of(block);
@@ -107,8 +107,8 @@ KvBlockView PastBlocks::new_row(std::int64_t layer, std::int64_t row) const {
   return {data.key.data() + row * shape_.row_bytes(), data.value.data() + row * shape_.row_bytes()};
 }
 
-HeadKeysValues PastBlocks::new_rows(std::int64_t layer, std::int64_t first, std::int64_t count,
-                                    std::int64_t kv_head) const {
+KeyValueRows PastBlocks::new_rows(std::int64_t layer, std::int64_t first, std::int64_t count,
+                                  std::int64_t kv_head) const {
   const KvBlockView view = new_row(layer, first);
   const std::int64_t at = kv_head * shape_.row_bytes() / shape_.kv_heads;
   return {{shape_.dtype, view.key + at, shape_.row_bytes(), count},

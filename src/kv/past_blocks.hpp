@@ -9,26 +9,20 @@
 #include <utility>
 #include <vector>
 
+#include "base/part.hpp"
 #include "base/thread_pool.hpp"
 #include "cache/reader.hpp"
 #include "kv/layer_kv.hpp"
 #include "kv/past_source.hpp"
-#include "layers/row_parallel.hpp"
-#include "math/attention/row_attention.hpp"
+#include "math/attention/key_value_rows.hpp"
 
 namespace powerprefill {
-
-// Rows of one key/value head.
-struct HeadKeysValues {
-  HeadRows key;
-  HeadRows value;
-};
 
 // Of the file the rows of the key/value heads `heads` stay in memory, up to `budget` bytes of the
 // blocks used last; a layer's attention holds as many as it needs at once, whatever the budget.
 class PastBlocks {
  public:
-  PastBlocks(CacheReader reader, OutputRange heads, std::int64_t budget);
+  PastBlocks(CacheReader reader, Part heads, std::int64_t budget);
 
   const CacheReader& reader() const { return reader_; }
   const KvShape& shape() const { return shape_; }
@@ -42,13 +36,13 @@ class PastBlocks {
   // Reads and checks what the file has of `blocks` and is not here yet.
   void load(ThreadPool& pool, std::int64_t layer, std::span<const std::int64_t> blocks);
   // A head's part of what load() brought since begin_layer(). Any number of threads.
-  HeadKeysValues file_rows(std::int64_t layer, std::int64_t block, std::int64_t kv_head) const;
+  KeyValueRows file_rows(std::int64_t layer, std::int64_t block, std::int64_t kv_head) const;
 
   // Row `row` of those that came since (0 for the first), (G, D) in the file's dtype.
   KvBlockView new_row(std::int64_t layer, std::int64_t row) const;
   // A head's part of `count` of them.
-  HeadKeysValues new_rows(std::int64_t layer, std::int64_t first, std::int64_t count,
-                          std::int64_t kv_head) const;
+  KeyValueRows new_rows(std::int64_t layer, std::int64_t first, std::int64_t count,
+                        std::int64_t kv_head) const;
   // Adds rows; `key` and `value` are (rows, G, D) in the file's dtype.
   void append(std::int64_t layer, std::span<const std::byte> key, std::span<const std::byte> value);
   // Room for `count` rows in all since the file's: those that are there stay where they are while
@@ -78,7 +72,7 @@ class PastBlocks {
 
   CacheReader reader_;
   KvShape shape_;
-  OutputRange heads_;
+  Part heads_;
   std::int64_t budget_;
   std::map<Name, Block> blocks_;
   std::list<Name> recent_;   // the block used last in front

@@ -11,12 +11,12 @@ BlockAttention::BlockAttention(const Partition& partition, int rank, const Atten
                                const KvShape& kv_shape, int threads)
     : partition_(partition), shape_(shape), kv_shape_(kv_shape) {
   for (const BlockRange& range : partition.ranges_of(rank)) {
-    for (std::int64_t b = range.first.value; b < range.end(); ++b) cursors_.push_back({b, {}, 0});
+    for (std::int64_t b = range.first.value; b < range.end(); ++b) blocks_.push_back({b});
   }
   const bool native = shape.compute == Compute::bf16;
   rows_ = native ? round_up(shape.rows(), kBf16Rows) : shape.rows();
   columns_ = native ? round_up(shape.head_dim, kBf16Columns) : shape.head_dim;
-  const std::int64_t stacks = kv_shape.kv_heads * static_cast<std::int64_t>(cursors_.size());
+  const std::int64_t stacks = kv_shape.kv_heads * std::ssize(blocks_);
   query_ = AlignedBuffer<std::byte>(
       checked_mul(stacks * rows_, columns_ * operand_bytes(shape.compute)));
   out_ = AlignedBuffer<float>(checked_mul(stacks * rows_, columns_));
@@ -36,12 +36,15 @@ BlockAttention::BlockAttention(const Partition& partition, int rank, const Atten
   }
 }
 
-void BlockAttention::begin(ThreadPool& pool, const Pattern& pattern) {
-  unfinished_ = static_cast<std::int64_t>(cursors_.size());
-  for (Cursor& cursor : cursors_) {
-    cursor.keys = pattern.key_blocks(cursor.block);
-    cursor.merged = 0;
+void BlockAttention::begin(ThreadPool& pool, const BlockSelection& selection) {
+  group_kv_heads_ = kv_shape_.kv_heads / selection.groups();
+  cursors_.clear();
+  for (std::int64_t group = 0; group < selection.groups(); ++group) {
+    for (std::int64_t b = 0; b < std::ssize(blocks_); ++b) {
+      cursors_.push_back({group, b, selection.keys(group, b)});
+    }
   }
+  unfinished_ = std::ssize(cursors_);
   const auto stacks = static_cast<std::int64_t>(sum_.size()) / rows_;
   pool.run(stacks, [&](std::int64_t at, int) {
     std::fill_n(maximum_.data() + at * rows_, rows_, -std::numeric_limits<float>::infinity());
@@ -55,13 +58,13 @@ void BlockAttention::advance(ThreadPool& pool, const FindBlock& find,
   // What each block may merge now is fixed first: blocks that arrive meanwhile wait for the next
   // call.
   struct Step {
-    std::int64_t local_block;
+    std::size_t cursor;
     std::vector<KvBlockView> views;
   };
   std::vector<Step> steps;
-  for (std::size_t b = 0; b < cursors_.size(); ++b) {
-    const Cursor& cursor = cursors_[b];
-    Step step{static_cast<std::int64_t>(b), {}};
+  for (std::size_t c = 0; c < cursors_.size(); ++c) {
+    const Cursor& cursor = cursors_[c];
+    Step step{c, {}};
     for (std::size_t k = cursor.merged; k < cursor.keys.size(); ++k) {
       const KvBlockView* view = find(cursor.keys[k]);
       if (view == nullptr) break;
@@ -72,29 +75,30 @@ void BlockAttention::advance(ThreadPool& pool, const FindBlock& find,
   // The longest first, so that no thread is left with one when the others are done.
   std::stable_sort(steps.begin(), steps.end(),
                    [](const Step& a, const Step& b) { return a.views.size() > b.views.size(); });
-  const std::int64_t heads = kv_shape_.kv_heads;
+  const std::int64_t heads = group_kv_heads_;
   pool.run(
       static_cast<std::int64_t>(steps.size()) * heads,
       [&](std::int64_t task, int thread) {
         const Step& step = steps[static_cast<std::size_t>(task / heads)];
-        const Cursor& cursor = cursors_[static_cast<std::size_t>(step.local_block)];
+        const Cursor& cursor = cursors_[step.cursor];
+        const std::int64_t kv_head = cursor.group * heads + task % heads;
         for (std::size_t k = 0; k < step.views.size(); ++k) {
-          merge(task % heads, step.local_block, cursor.keys[cursor.merged + k], step.views[k],
+          merge(kv_head, cursor.local_block, cursor.keys[cursor.merged + k], step.views[k],
                 scratch_[static_cast<std::size_t>(thread)]);
         }
       },
       between);
   for (const Step& step : steps) {
-    Cursor& cursor = cursors_[static_cast<std::size_t>(step.local_block)];
-    const GlobalBlock block{cursor.block};
+    Cursor& cursor = cursors_[step.cursor];
+    const GlobalBlock block = blocks_[static_cast<std::size_t>(cursor.local_block)];
     const std::int64_t past = partition_.first_new_token(block) - partition_.first_token(block);
     const std::int64_t queries = partition_.end_token(block) - partition_.first_new_token(block);
     for (std::size_t k = 0; k < step.views.size(); ++k) {
-      const bool diagonal = cursor.keys[cursor.merged + k] == cursor.block;
-      token_pairs_ +=
-          diagonal ? queries * past + queries * (queries + 1) / 2 : queries * kv_shape_.block;
+      const bool diagonal = cursor.keys[cursor.merged + k] == block.value;
+      token_pairs_ += heads * (diagonal ? queries * past + queries * (queries + 1) / 2
+                                        : queries * kv_shape_.block);
     }
-    pairs_ += static_cast<std::int64_t>(step.views.size());
+    pairs_ += heads * std::ssize(step.views);
     cursor.merged += step.views.size();
     if (cursor.merged == cursor.keys.size()) --unfinished_;
   }
@@ -133,20 +137,19 @@ void BlockAttention::merge(std::int64_t kv_head, std::int64_t local_block, std::
   float* out = out_.data() + at * columns_;
   const std::int64_t present =
       partition_.end_token(GlobalBlock{key}) - partition_.first_token(GlobalBlock{key});
-  const bool diagonal = key == cursors_[static_cast<std::size_t>(local_block)].block;
+  const bool diagonal = key == blocks_[static_cast<std::size_t>(local_block)].value;
   if (scratch.bf16) {
     const std::int64_t offset =
         kv_head * kv_shape_.head_dim * static_cast<std::int64_t>(bytes_of(kv_shape_.dtype));
+    const auto rows = [&](const std::byte* block) {
+      return HeadRows{kv_shape_.dtype, block + offset, kv_shape_.row_bytes(), present};
+    };
     merge_key_block_bf16(bf16_isa(), shape_,
                          {.query = reinterpret_cast<const std::uint16_t*>(query),
                           .maximum = maximum_.data() + at,
                           .sum = sum_.data() + at,
                           .out = out},
-                         {.key = view.key + offset,
-                          .value = view.value + offset,
-                          .row_bytes = kv_shape_.row_bytes(),
-                          .dtype = kv_shape_.dtype},
-                         present, diagonal, *scratch.bf16);
+                         {rows(view.key), rows(view.value)}, diagonal, *scratch.bf16);
     return;
   }
   merge_key_block(shape_,

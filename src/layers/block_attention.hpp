@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
@@ -11,8 +12,8 @@
 #include "kv/layer_kv.hpp"
 #include "math/attention/attention.hpp"
 #include "math/attention/bf16_attention.hpp"
+#include "partition/block_selection.hpp"
 #include "partition/partition.hpp"
-#include "powerprefill/pattern.hpp"
 
 namespace powerprefill {
 
@@ -33,8 +34,9 @@ class BlockAttention {
            row_of(head, local_block, token) * columns_ * operand_bytes(shape_.compute);
   }
 
-  // Forgets the states; the layer to come attends by `pattern`.
-  void begin(ThreadPool& pool, const Pattern& pattern);
+  // Forgets the states; the layer to come attends to the blocks of `selection`, which stays until
+  // is_done().
+  void begin(ThreadPool& pool, const BlockSelection& selection);
   // Merges what is here: `find` gives a key block, or nullptr while it is not here. `between` is
   // called on the calling thread between stacks.
   using FindBlock = std::function<const KvBlockView*(std::int64_t block)>;
@@ -48,17 +50,18 @@ class BlockAttention {
   void read_result(std::int64_t head, std::int64_t local_block, std::int64_t token,
                    float* out) const;
 
-  // (query block, key block) pairs merged so far, over all layers, each counted once for all heads.
-  std::int64_t pairs() const { return pairs_; }
-  // Useful pairs of a query token and a key token that it sees, over all layers, for one head.
-  std::int64_t token_pairs() const { return token_pairs_; }
+  // (query block, key block) pairs merged so far, over all layers, of a key/value head on average.
+  std::int64_t pairs() const { return pairs_ / kv_shape_.kv_heads; }
+  // Useful pairs of a query token and a key token that it sees, over all layers, likewise.
+  std::int64_t token_pairs() const { return token_pairs_ / kv_shape_.kv_heads; }
   std::int64_t bytes() const;
 
  private:
-  struct Cursor {                    // of one local block; all key/value heads advance together
-    std::int64_t block;              // global
-    std::vector<std::int64_t> keys;  // descending
-    std::size_t merged = 0;          // of `keys`
+  struct Cursor {  // of one local block; the heads of a group advance together
+    std::int64_t group;
+    std::int64_t local_block;
+    std::span<const std::int64_t> keys;  // descending
+    std::size_t merged = 0;              // of `keys`
   };
   struct Scratch {
     std::optional<Bf16Scratch> bf16;
@@ -68,7 +71,7 @@ class BlockAttention {
   };
 
   std::int64_t stack(std::int64_t kv_head, std::int64_t local_block) const {
-    return kv_head * static_cast<std::int64_t>(cursors_.size()) + local_block;
+    return kv_head * static_cast<std::int64_t>(blocks_.size()) + local_block;
   }
   std::int64_t row_of(std::int64_t head, std::int64_t local_block, std::int64_t token) const {
     return stack(head / shape_.group_heads, local_block) * rows_ +
@@ -81,17 +84,19 @@ class BlockAttention {
   const Partition& partition_;
   AttentionShape shape_;
   KvShape kv_shape_;
-  std::vector<Cursor> cursors_;     // by local block
-  std::int64_t rows_;               // H/G B, padded for bf16
-  std::int64_t columns_;            // D, padded for bf16
-  AlignedBuffer<std::byte> query_;  // (G, local blocks, rows, columns) of operands
-  AlignedBuffer<float> out_;        // (G, local blocks, rows, columns)
-  AlignedBuffer<float> maximum_;    // (G, local blocks, rows)
-  AlignedBuffer<float> sum_;        // like maximum_
-  std::vector<Scratch> scratch_;    // per thread
-  std::int64_t unfinished_ = 0;     // local blocks
-  std::int64_t pairs_ = 0;
-  std::int64_t token_pairs_ = 0;
+  std::vector<GlobalBlock> blocks_;  // by local block
+  std::vector<Cursor> cursors_;      // (groups, local blocks)
+  std::int64_t group_kv_heads_ = 1;  // key/value heads of a group
+  std::int64_t rows_;                // H/G B, padded for bf16
+  std::int64_t columns_;             // D, padded for bf16
+  AlignedBuffer<std::byte> query_;   // (G, local blocks, rows, columns) of operands
+  AlignedBuffer<float> out_;         // (G, local blocks, rows, columns)
+  AlignedBuffer<float> maximum_;     // (G, local blocks, rows)
+  AlignedBuffer<float> sum_;         // like maximum_
+  std::vector<Scratch> scratch_;     // per thread
+  std::int64_t unfinished_ = 0;      // cursors
+  std::int64_t pairs_ = 0;           // summed over key/value heads
+  std::int64_t token_pairs_ = 0;     // likewise
 };
 
 }  // namespace powerprefill

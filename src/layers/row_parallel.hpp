@@ -4,21 +4,12 @@
 #include <cstdint>
 #include <span>
 
+#include "base/part.hpp"
 #include "base/thread_pool.hpp"
 #include "math/linear/linear.hpp"
 #include "mpi/communicator.hpp"
 
 namespace powerprefill {
-
-struct OutputRange {
-  std::int64_t begin;
-  std::int64_t end;
-};
-
-// Rank `rank`'s part of `count` items.
-inline OutputRange part_of(std::int64_t count, int rank, int ranks) {
-  return {count * rank / ranks, count * (rank + 1) / ranks};
-}
 
 // `values` holds count x width numbers, of which this rank has computed those of part_of(count);
 // afterwards every rank has all of them.

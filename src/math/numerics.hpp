@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "math/compute.hpp"
+#include "math/linear/compute.hpp"
 
 namespace powerprefill {
 

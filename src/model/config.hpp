@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "model/recipe.hpp"
+#include "model/tensors.hpp"
 #include "powerprefill/model.hpp"
 
 namespace powerprefill {
@@ -28,6 +30,7 @@ struct RopeParameters {
   bool truncate = true;                                   // yarn
 };
 
+// A family writes all of it but notes and end tokens (families/).
 struct ModelConfig {
   std::string family;             // llama, mistral, qwen2 or qwen3 (config.json's model_type)
   std::int64_t vocabulary = 0;    // V
@@ -47,6 +50,8 @@ struct ModelConfig {
       end_tokens;  // from generation_config.json, else config.json; may be empty
   // Why generation_config.json, which only decoding needs, cannot be used; else empty.
   std::string end_tokens_problem;
+  ModelRecipe recipe;           // what it computes
+  ModelTensors tensors;         // and from which tensors
   std::string power_attention;  // config.json's `power_attention` object as JSON, or empty
   std::vector<ModelNote> notes;
 };
@@ -56,6 +61,9 @@ struct ModelConfig {
 // file and the key: when it is missing or no JSON, when a needed key is missing or out of range,
 // and by name for everything that powerprefill does not support.
 ModelConfig load_config(const std::filesystem::path& folder);
+
+// What describe_model() tells.
+ModelSummary summary_of(const ModelConfig& config);
 
 // A hash over everything in the config that changes what the model computes, in hexadecimal. Key
 // order, old or new spelling and unrelated keys of the file do not matter.

@@ -7,7 +7,10 @@
 namespace powerprefill {
 
 ModelSummary describe_model(const std::filesystem::path& folder) {
-  const ModelConfig config = load_config(folder);
+  return summary_of(load_config(folder));
+}
+
+ModelSummary summary_of(const ModelConfig& config) {
   return {.family = config.family,
           .vocabulary = config.vocabulary,
           .layers = config.layers,

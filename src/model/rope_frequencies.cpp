@@ -17,11 +17,11 @@ double f32(double value) {
 }
 
 // theta^(2 i / D) for each pair i.
-std::vector<double> periods(const ModelConfig& config) {
+std::vector<double> periods(const RopeParameters& rope, std::int64_t head_dim) {
   std::vector<double> result;
-  const double theta = f32(config.rope.theta);
-  for (std::int64_t i = 0; i < config.head_dim; i += 2) {
-    const double exponent = f32(static_cast<double>(i) / static_cast<double>(config.head_dim));
+  const double theta = f32(rope.theta);
+  for (std::int64_t i = 0; i < head_dim; i += 2) {
+    const double exponent = f32(static_cast<double>(i) / static_cast<double>(head_dim));
     result.push_back(f32(std::pow(theta, exponent)));
   }
   return result;
@@ -44,9 +44,8 @@ double llama3_frequency(const RopeParameters& rope, double frequency) {
 
 // The pairs between which YaRN goes over from extrapolation to interpolation: those that turn
 // beta_fast and beta_slow times within the original length.
-std::pair<double, double> yarn_range(const ModelConfig& config) {
-  const RopeParameters& rope = config.rope;
-  const auto dim = static_cast<double>(config.head_dim);
+std::pair<double, double> yarn_range(const RopeParameters& rope, std::int64_t head_dim) {
+  const auto dim = static_cast<double>(head_dim);
   const auto pair_of = [&](double turns) {
     const double length = static_cast<double>(rope.original_max_positions);
     return dim * std::log(length / (turns * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
@@ -76,13 +75,13 @@ double yarn_attention(const RopeParameters& rope) {
   return yarn_magnitude(rope.factor, 1.0);
 }
 
-std::vector<float> yarn_frequencies(const ModelConfig& config) {
-  const auto [low, high] = yarn_range(config);
+std::vector<float> yarn_frequencies(const RopeParameters& rope, std::int64_t head_dim) {
+  const auto [low, high] = yarn_range(rope, head_dim);
   std::vector<float> result;
   double pair = 0;
-  for (const double period : periods(config)) {
+  for (const double period : periods(rope, head_dim)) {
     const double kept = f32(1.0 / period);
-    const double slowed = f32(1.0 / f32(f32(config.rope.factor) * period));
+    const double slowed = f32(1.0 / f32(f32(rope.factor) * period));
     const double ramp = std::clamp(f32(f32(pair - f32(low)) / f32(high - low)), 0.0, 1.0);
     const double share = f32(1.0 - ramp);  // of the frequency that is kept
     const double blend = f32(slowed * f32(1.0 - share)) + f32(kept * share);
@@ -94,15 +93,14 @@ std::vector<float> yarn_frequencies(const ModelConfig& config) {
 
 }  // namespace
 
-RopeFrequencies rope_frequencies(const ModelConfig& config) {
-  const RopeParameters& rope = config.rope;
+RopeFrequencies rope_frequencies(const RopeParameters& rope, std::int64_t head_dim) {
   RopeFrequencies result;
   if (rope.type == "yarn") {
-    result.inv_freq = yarn_frequencies(config);
+    result.inv_freq = yarn_frequencies(rope, head_dim);
     result.attention_scaling = static_cast<float>(yarn_attention(rope));
     return result;
   }
-  for (const double period : periods(config)) {
+  for (const double period : periods(rope, head_dim)) {
     double frequency = f32(1.0 / period);
     if (rope.type == "linear") frequency = f32(frequency / f32(rope.factor));
     if (rope.type == "llama3") frequency = llama3_frequency(rope, frequency);

@@ -26,26 +26,6 @@ std::vector<int> piece_by_block(const std::vector<Partition::Piece>& pieces, std
   return piece_of;
 }
 
-// needed[rank][block]: rank attends to the block and does not own it.
-using Needs = std::vector<std::vector<char>>;
-
-Needs all_needs(const Pattern& pattern, const std::vector<Partition::Piece>& pieces,
-                const std::vector<int>& piece_of, const Partition& partition) {
-  Needs needed(static_cast<std::size_t>(partition.ranks()), std::vector<char>(piece_of.size(), 0));
-  for (std::int64_t query = partition.first_block(); query < partition.end_block(); ++query) {
-    const int rank =
-        pieces[static_cast<std::size_t>(piece_of[static_cast<std::size_t>(query)])].owner;
-    for (const std::int64_t key : pattern.key_blocks(query)) {
-      if (key < partition.first_block()) break;  // descending: the rest is past as well
-      const auto k = static_cast<std::size_t>(key);
-      if (pieces[static_cast<std::size_t>(piece_of[k])].owner != rank) {
-        needed[static_cast<std::size_t>(rank)][k] = 1;
-      }
-    }
-  }
-  return needed;
-}
-
 // The blocks of `piece` that `needed` names, as a share with `peer`.
 Share share_of(const std::vector<char>& needed, const Partition::Piece& piece, int peer) {
   Share share = {peer, {}};
@@ -88,17 +68,38 @@ std::int64_t ExchangePlan::received_blocks() const {
   return count;
 }
 
-ExchangePlan make_exchange_plan(const Pattern& pattern, const Partition& partition, int rank) {
+BlockNeeds needs_of(const Pattern& pattern, const Partition& partition) {
   const std::vector<Partition::Piece> pieces = partition.pieces();
   const std::vector<int> piece_of = piece_by_block(pieces, partition.end_block());
-  Needs needed = all_needs(pattern, pieces, piece_of, partition);
+  BlockNeeds needed(static_cast<std::size_t>(partition.ranks()),
+                    std::vector<char>(piece_of.size(), 0));
+  for (std::int64_t query = partition.first_block(); query < partition.end_block(); ++query) {
+    const int rank =
+        pieces[static_cast<std::size_t>(piece_of[static_cast<std::size_t>(query)])].owner;
+    for (const std::int64_t key : pattern.key_blocks(query)) {
+      if (key < partition.first_block()) break;  // descending: the rest is past as well
+      const auto k = static_cast<std::size_t>(key);
+      if (pieces[static_cast<std::size_t>(piece_of[k])].owner != rank) {
+        needed[static_cast<std::size_t>(rank)][k] = 1;
+      }
+    }
+  }
+  return needed;
+}
+
+ExchangePlan make_exchange_plan(const Pattern& pattern, const Partition& partition, int rank) {
+  return make_exchange_plan(needs_of(pattern, partition), pattern.sink(), partition, rank);
+}
+
+ExchangePlan make_exchange_plan(BlockNeeds needed, std::int64_t sinks, const Partition& partition,
+                                int rank) {
+  const std::vector<Partition::Piece> pieces = partition.pieces();
   ExchangePlan plan;
 
   // Sink blocks leave the shares. Queries behind a piece need all of its sink blocks.
   for (std::size_t p = pieces.size(); p-- > 0;) {
     const BlockRange& blocks = pieces[p].blocks;
-    const BlockRange sink = {blocks.first,
-                             std::min(pattern.sink(), blocks.end()) - blocks.first.value};
+    const BlockRange sink = {blocks.first, std::min(sinks, blocks.end()) - blocks.first.value};
     if (sink.count <= 0) continue;
     std::vector<int> members = {pieces[p].owner};
     for (int r = 0; r < partition.ranks(); ++r) {

@@ -2,8 +2,7 @@
 //
 // Two kinds of traffic:
 // - *shares*: of each contiguous piece of another rank the blocks that the receiver's queries need,
-// in
-//   one go;
+//   in one go;
 // - the *sink*: blocks that every later rank needs travel down binomial trees instead, so that no
 //   owner has to send them P - 1 times.
 //
@@ -52,8 +51,16 @@ struct ExchangePlan {
   std::int64_t received_blocks() const;
 };
 
-// Blocks before partition.first_block() are not part of it. Cost: O(blocks x out-degree), the same
-// on every rank.
+// needed[rank][block]: the rank attends to the block and does not own it.
+using BlockNeeds = std::vector<std::vector<char>>;
+BlockNeeds needs_of(const Pattern& pattern, const Partition& partition);
+
+// The plan for needs that all ranks agree on; the first `sinks` blocks are needed by every rank
+// whose queries lie behind them.
+ExchangePlan make_exchange_plan(BlockNeeds needed, std::int64_t sinks, const Partition& partition,
+                                int rank);
+// The same for a pattern. Blocks before partition.first_block() are not part of it. Cost: O(blocks
+// x out-degree), the same on every rank.
 ExchangePlan make_exchange_plan(const Pattern& pattern, const Partition& partition, int rank);
 
 }  // namespace powerprefill

@@ -4,10 +4,27 @@
 #include <numeric>
 
 #include "base/checked.hpp"
-#include "layers/chunk.hpp"
 #include "math/linear/linear.hpp"
+#include "plan/chunks.hpp"
 
 namespace powerprefill {
+
+KvShape kv_shape_of(const ModelConfig& config, const RunOptions& run, Compute compute) {
+  const auto dtype = [&] {
+    switch (run.kv_type) {
+      case KvType::f32:
+        return DType::f32;
+      case KvType::bf16:
+        return DType::bf16;
+      case KvType::f16:
+        return DType::f16;
+      case KvType::automatic:
+        break;
+    }
+    return compute == Compute::f32 ? DType::f32 : DType::bf16;
+  };
+  return {run.schedule.block, config.kv_heads, config.head_dim, dtype()};
+}
 
 double linear_flops(const ModelConfig& config, std::int64_t tokens) {
   const double elements =
@@ -42,7 +59,7 @@ RankMemory rank_memory(const ModelConfig& config, const KvShape& kv, const Chunk
       owned * config.heads * (config.head_dim * (chunk.operand_bytes + f32) + 2 * f32);
   memory.keys_values = 2 * 2 * owned * kv.row_bytes();
   if (chunk.ranks > 1) {
-    const std::int64_t shares = std::min<std::int64_t>(pieces - 1, KvExchange::kSharesInFlight);
+    const std::int64_t shares = std::min<std::int64_t>(pieces - 1, kSharesInFlight);
     memory.exchange = shares * 2 * owned / (chunk.zigzag ? 2 : 1) * kv.row_bytes();
   }
   if (chunk.prompt > chunk.tokens) {

@@ -4,10 +4,15 @@
 
 #include <cstdint>
 
-#include "kv/layer_kv.hpp"
+#include "cache/format/kv_shape.hpp"
+#include "math/linear/compute.hpp"
 #include "model/config.hpp"
+#include "powerprefill/run.hpp"
 
 namespace powerprefill {
+
+// Keys and values as a run keeps them.
+KvShape kv_shape_of(const ModelConfig& config, const RunOptions& run, Compute compute);
 
 struct ChunkShape {
   std::int64_t tokens = 0;  // of the chunk

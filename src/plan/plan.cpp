@@ -7,54 +7,53 @@
 
 #include "base/checked.hpp"
 #include "cache/format/layout.hpp"
-#include "layers/chunk.hpp"
-#include "math/compute.hpp"
-#include "math/linear/bf16_matmul.hpp"
+#include "math/linear/compute.hpp"
+#include "math/linear/weight_form.hpp"
 #include "partition/balance.hpp"
 #include "partition/partition.hpp"
+#include "plan/chunks.hpp"
 #include "plan/memory_plan.hpp"
 
 namespace powerprefill {
 
 namespace {
 
-struct Matrix {
-  std::int64_t inputs;
-  std::int64_t outputs;
-};
-
-std::vector<Matrix> matrices_of(const ModelConfig& c) {
-  const std::int64_t queries = c.heads * c.head_dim;
-  return {{c.hidden, queries},
-          {c.hidden, 2 * c.kv_heads * c.head_dim},
-          {queries, c.hidden},
-          {c.hidden, 2 * c.feed_forward},
-          {c.feed_forward, c.hidden}};
+// Of a vector, or of a matrix whose tensors follow each other.
+std::int64_t elements_of(const TensorParts& parts) {
+  std::int64_t all = 0;
+  for (const NamedTensor& part : parts) {
+    std::int64_t elements = 1;
+    for (const std::int64_t size : part.shape) elements = checked_mul(elements, size);
+    all += elements;
+  }
+  return all;
 }
 
-// Vectors of a layer: norms and biases.
-std::int64_t vector_elements(const ModelConfig& c) {
-  return 2 * c.hidden + (c.qkv_bias ? (c.heads + 2 * c.kv_heads) * c.head_dim : 0) +
-         (c.qk_norm ? 2 * c.head_dim : 0);
-}
-
+// As Weights places them: matrices in the form of the compute type, all else in f32.
 void count_weights(const ModelConfig& c, Compute compute, Plan& plan) {
   constexpr std::int64_t f32 = sizeof(float);
   const std::int64_t tables = c.vocabulary * c.hidden * (c.tied_embeddings ? 1 : 2) + c.hidden;
-  std::int64_t layer_bytes = vector_elements(c) * f32;
-  plan.parameters = tables + c.layers * vector_elements(c);
-  for (const Matrix& m : matrices_of(c)) {
-    const std::int64_t elements = checked_mul(m.inputs, m.outputs);
-    plan.parameters += c.layers * elements;
-    layer_bytes +=
-        compute == Compute::bf16 ? PackedShape(m.inputs, m.outputs).bytes() : elements * f32;
+  plan.parameters = tables;
+  plan.weights_bytes = tables * f32;
+  for (const LayerTensors& layer : c.tensors.layers) {
+    for (const TensorParts* vector : {&layer.input_norm, &layer.query_bias, &layer.key_value_bias,
+                                      &layer.q_norm, &layer.k_norm, &layer.post_norm}) {
+      plan.parameters += elements_of(*vector);
+      plan.weights_bytes += elements_of(*vector) * f32;
+    }
+    for (const TensorParts* matrix : {&layer.query, &layer.key_value, &layer.attention_out,
+                                      &layer.gate, &layer.up, &layer.down}) {
+      const std::int64_t elements = elements_of(*matrix);
+      const std::int64_t inputs = matrix->front().shape.back();
+      plan.parameters += elements;
+      plan.weights_bytes += weight_form(compute).bytes({elements / inputs, inputs});
+    }
   }
-  plan.weights_bytes = tables * f32 + c.layers * layer_bytes;
 }
 
 void count_cache(const ModelConfig& c, const PlanOptions& options, DType dtype, Plan& plan) {
   CacheHeader header;
-  header.block_tokens = options.schedule.block;
+  header.block_tokens = options.run.schedule.block;
   header.capacity = round_up(options.tokens, header.block_tokens) +
                     round_up(options.reserve, header.block_tokens);
   header.num_layers = c.layers;
@@ -75,7 +74,7 @@ void count_work(const ModelConfig& c, const PlanOptions& options, const KvShape&
   std::vector<double> pairs(static_cast<std::size_t>(options.ranks));
   std::vector<std::int64_t> received(pairs.size());
   std::vector<std::pair<PatternSpec, Balance>> known;
-  for (const PatternSpec& spec : options.schedule.layers) {
+  for (const PatternSpec& spec : options.run.schedule.layers) {
     auto found = std::find_if(known.begin(), known.end(),
                               [&](const auto& entry) { return entry.first == spec; });
     if (found == known.end()) {
@@ -108,26 +107,21 @@ Plan plan(const PlanOptions& options) {
                     "of each, and a rank for every node",
                     options.tokens, options.ranks, options.threads, options.nodes));
   }
-  check_schedule(options.schedule);
-  if (static_cast<std::int64_t>(options.schedule.layers.size()) != config.layers) {
+  check_schedule(options.run.schedule);
+  if (static_cast<std::int64_t>(options.run.schedule.layers.size()) != config.layers) {
     throw Error(ErrorCode::usage, fmt::format("the schedule has {} layers, the model {}",
-                                              options.schedule.layers.size(), config.layers));
+                                              options.run.schedule.layers.size(), config.layers));
   }
   Plan plan;
-  const Compute compute = compute_from_name(options.compute);
+  const Compute compute = compute_for(options.compute);
+  const KvShape kv = kv_shape_of(config, options.run, compute);
   plan.compute = name_of(compute);
-  plan.kv_dtype = options.kv_dtype == "auto" ? plan.compute : options.kv_dtype;
-  const std::optional<DType> dtype = dtype_from_name(plan.kv_dtype);
-  if (!dtype) {
-    throw Error(ErrorCode::usage,
-                fmt::format("unknown dtype '{}'; choose auto, f32, bf16 or f16", options.kv_dtype));
-  }
-  const KvShape kv = {options.schedule.block, config.kv_heads, config.head_dim, *dtype};
+  plan.kv_dtype = name_of(kv.dtype);
   ChunkShape chunk = {.tokens = options.tokens,
                       .prompt = options.tokens,
                       .ranks = options.ranks,
                       .threads = options.threads,
-                      .zigzag = takes_zigzag(options.partition, options.schedule),
+                      .zigzag = takes_zigzag(options.run.partition, options.run.schedule),
                       .saves_hidden = options.save_hidden,
                       .operand_bytes = operand_bytes(compute)};
   plan.chunk_tokens =
@@ -145,7 +139,7 @@ Plan plan(const PlanOptions& options) {
   plan.rank_bytes = memory.total();
   count_weights(config, compute, plan);
   plan.node_bytes = plan.weights_bytes + plan.rank_bytes * ceil_div(options.ranks, options.nodes);
-  count_cache(config, options, *dtype, plan);
+  count_cache(config, options, kv.dtype, plan);
   count_work(config, options, kv, chunk.zigzag, plan);
   return plan;
 }

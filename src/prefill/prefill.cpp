@@ -2,40 +2,14 @@
 
 #include <memory>
 
-#include "mpi/session.hpp"
 #include "prefill/prefill_job.hpp"
 #include "run/lonely_failure.hpp"
 
 namespace powerprefill {
 
-namespace {
-
-PrefillReport run_job(mpi::Session& session, const PrefillOptions& options, LoadedModel* loaded) {
-  auto job = std::make_unique<PrefillJob>(session, options, loaded);
-  return keep_if_alone(session.world(), job, [&] { return job->run(); });
-}
-
-}  // namespace
-
-PrefillReport prefill(Session& session, const PrefillOptions& options) {
-  return run_job(session.mpi(), options, nullptr);
-}
-
-struct Prefiller::State {
-  Session& session;
-  LoadedModel model;
-};
-
-Prefiller::Prefiller(Session& session, const ModelOptions& model)
-    : state_(new State{session, load_model(session.mpi(), model)}) {}
-Prefiller::~Prefiller() = default;
-Prefiller::Prefiller(Prefiller&&) noexcept = default;
-Prefiller& Prefiller::operator=(Prefiller&&) noexcept = default;
-
-PrefillReport Prefiller::run(const PrefillOptions& options) {
-  mpi::Session& session = state_->session.mpi();
-  return keep_if_alone(session.world(), state_,
-                       [&] { return run_job(session, options, &state_->model); });
+PrefillReport prefill(Model& model, const PrefillOptions& options) {
+  auto job = std::make_unique<PrefillJob>(model.state(), options);
+  return keep_if_alone(model.state().world(), job, [&] { return job->run(); });
 }
 
 }  // namespace powerprefill

@@ -1,10 +1,12 @@
 // What a prefill tells about itself: progress, and the report at the end.
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
+#include <span>
+#include <type_traits>
 
 #include "base/process_memory.hpp"
 #include "prefill/prefill_job.hpp"
-#include "prefill/rank_reports.hpp"
 
 namespace powerprefill {
 
@@ -30,20 +32,20 @@ void PrefillJob::show_progress(std::int64_t layers_done) const {
 
 // Adds what the chunk did to the account of this rank.
 void PrefillJob::count_chunk() {
-  const BlockAttention& attention = chunk_->forward().attention();
-  mine_.tokens += chunk_->forward().local().tokens();
+  const ChunkAttention& attention = chunk_->attention();
+  mine_.tokens += chunk_->rows().tokens();
   mine_.activation_bytes = std::max(mine_.activation_bytes, chunk_->bytes());
   mine_.planned_bytes = std::max(
       mine_.planned_bytes,
       rank_memory(model_.config, kv_shape_, chunk_shape(chunk_->partition().tokens().count()))
           .total());
-  mine_.bytes_received += chunk_->bytes_received();
-  mine_.bytes_planned += chunk_->bytes_planned();
-  mine_.past_bytes_read += chunk_->past_bytes_read();
-  mine_.peers = std::max(mine_.peers, static_cast<std::int64_t>(chunk_->peers().size()));
-  mine_.pairs += attention.pairs();
+  mine_.bytes_received += attention.bytes_received();
+  mine_.bytes_planned += attention.bytes_planned();
+  mine_.past_bytes_read += attention.past_bytes_read();
+  mine_.peers = std::max(mine_.peers, static_cast<std::int64_t>(attention.peers().size()));
+  mine_.pairs += attention.blocks().pairs();
   const ModelConfig& c = model_.config;
-  mine_.attention_flops += 4.0 * static_cast<double>(attention.token_pairs()) *
+  mine_.attention_flops += 4.0 * static_cast<double>(attention.blocks().token_pairs()) *
                            static_cast<double>(c.heads * c.head_dim);
 }
 
@@ -51,7 +53,7 @@ void PrefillJob::finish_report() {
   report_.wall_seconds = world_.max(seconds_now() - begin_);
   report_.tokens = prompt_tokens();
   report_.ranks = world_.size();
-  report_.nodes = model_.nodes;
+  report_.nodes = model_.session.nodes();
   report_.compute = name_of(model_.compute);
   report_.kv_dtype = name_of(kv_shape_.dtype);
   report_.numerics = model_.numerics;
@@ -60,16 +62,25 @@ void PrefillJob::finish_report() {
   std::error_code error;
   report_.cache_bytes = static_cast<std::int64_t>(std::filesystem::file_size(options_.out, error));
   mine_.threads = model_.pool->threads();
-  mine_.node = model_.node;
-  for (std::size_t z = 0; z < kZones; ++z) {
-    mine_.zone_seconds[std::string(name_of(static_cast<Zone>(z)))] = zones_[z];
-  }
+  mine_.node = model_.session.node();
+  mine_.zone_seconds = zones_;
   mine_.gemm_flops = linear_flops(model_.config, mine_.tokens);
   mine_.cache_write_seconds = writer_->write_seconds();
   mine_.peak_rss_bytes = peak_resident_bytes();
   mine_.pss_bytes = proportional_set_bytes();
   world_.barrier();  // nobody gives shared memory back while others count their part of it
-  report_.per_rank = gather_reports(world_, mine_);
+  report_.per_rank = gather(mine_);
+}
+
+// The reports of all ranks in rank order on rank 0, an empty list elsewhere.
+std::vector<RankReport> PrefillJob::gather(const RankReport& mine) const {
+  static_assert(std::is_trivially_copyable_v<RankReport>);
+  std::vector<RankReport> all(static_cast<std::size_t>(world_.size()));
+  const std::vector<int> pieces(all.size(), static_cast<int>(sizeof mine));
+  world_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)),
+                    pieces);
+  if (!world_.is_root()) all.clear();
+  return all;
 }
 
 void PrefillJob::start_trace() {

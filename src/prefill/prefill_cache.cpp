@@ -73,7 +73,7 @@ void PrefillJob::open_cache() {
 // Of a new file.
 CacheHeader PrefillJob::header() const {
   const std::int64_t block = kv_shape_.block;
-  CacheHeader header = header_for(model_, options_.schedule, kv_shape_.dtype);
+  CacheHeader header = header_for(model_, options_.run.schedule, kv_shape_.dtype);
   header.saves_hidden = options_.save_hidden;
   header.capacity = round_up(prompt_tokens(), block) + round_up(options_.reserve, block);
   return header;
@@ -94,7 +94,7 @@ bool PrefillJob::is_resumable() const {
 void PrefillJob::require_resumable(const CacheReader& file) const {
   const CacheHeader run = header();
   require_same_model(options_.out, file.header(), run);
-  require_same_run(options_.out, file.header(), run, options_.model.allow_mixed_numerics);
+  require_same_run(options_.out, file.header(), run, model_.options.allow_mixed_numerics);
   const std::int64_t common = common_tokens(file.token_ids(), options_.tokens);
   if (common == std::min(file.tokens(), prompt_tokens())) return;
   throw Error(
@@ -109,7 +109,7 @@ void PrefillJob::require_resumable(const CacheReader& file) const {
 std::int64_t PrefillJob::reusable_tokens(const CacheReader& file) const {
   const CacheHeader run = header();
   require_same_model(options_.prefix, file.header(), run);
-  require_same_run(options_.prefix, file.header(), run, options_.model.allow_mixed_numerics);
+  require_same_run(options_.prefix, file.header(), run, model_.options.allow_mixed_numerics);
   const auto ranges = file.decoded_ranges();
   const std::int64_t prefilled = ranges.empty() ? file.tokens() : ranges.front().first;
   // One token at least is computed: the logits after the prompt are not in the other file.

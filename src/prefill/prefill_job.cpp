@@ -6,7 +6,8 @@
 
 #include "base/checked.hpp"
 #include "base/node_memory.hpp"
-#include "prefill/file_sink.hpp"
+#include "plan/chunks.hpp"
+#include "prefill/cache_output.hpp"
 
 namespace powerprefill {
 
@@ -21,14 +22,13 @@ constexpr std::int64_t kSmallChunk = 8192;
 
 PrefillReport PrefillJob::run() {
   world_.agree([&] { check_options(); });
-  if (!is_loaded_) model_ = prepare_model(session_, options_.model);
-  input_.require_same(world_);  // behind the config, of which it may be a consequence
+  input_.require_same(world_);
   world_.agree([&] { input_.check_for(model_.config); });
-  kv_shape_ = input_.kv_shape(model_);
-  if (!is_loaded_) {
+  kv_shape_ = kv_shape_of(model_.config, options_.run, model_.compute);
+  if (!model_.has_weights) {
     check_output();
     const ZoneTimer timer(zones_, Zone::load_weights);
-    load_weights(session_, options_.model, model_);
+    model_.load();
   }
   choose_chunk();
   {
@@ -63,7 +63,7 @@ ChunkShape PrefillJob::chunk_shape(std::int64_t tokens) const {
 }
 
 void PrefillJob::choose_chunk() {
-  zigzag_ = takes_zigzag(options_.partition, options_.schedule);
+  zigzag_ = takes_zigzag(options_.run.partition, options_.run.schedule);
   report_.chunk_tokens = round_up(options_.chunk_tokens, kv_shape_.block);
   if (report_.chunk_tokens > 0) return;
   const std::int64_t mine = default_chunk(model_.config, kv_shape_, chunk_shape(prompt_tokens()),
@@ -93,8 +93,10 @@ void PrefillJob::note(const std::string& text) const {
 
 bool PrefillJob::run_chunk(std::int64_t end) {
   const Chunk::Context context = {.world = world_,
-                                  .model = model_,
-                                  .schedule = options_.schedule,
+                                  .recipe = model_.config.recipe,
+                                  .weights = model_.weights,
+                                  .pool = *model_.pool,
+                                  .schedule = options_.run.schedule,
                                   .kv_shape = kv_shape_,
                                   .zigzag = zigzag_,
                                   .zones = zones_,
@@ -104,7 +106,10 @@ bool PrefillJob::run_chunk(std::int64_t end) {
                    past_ ? past_in(*past_) : PastSource{});
   });
   poll_.begin_chunk();
-  return FileSink(*writer_).run(*chunk_, [this](std::int64_t layers) { return goes_on(layers); });
+  CacheOutput output(*writer_);
+  if (!chunk_->run(&output, [this](std::int64_t layers) { return goes_on(layers); })) return false;
+  output.finish(*chunk_);
+  return true;
 }
 
 // Makes the chunk count, and prepares its being the past of the next.

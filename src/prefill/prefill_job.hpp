@@ -9,10 +9,9 @@
 #include "cache/writer.hpp"
 #include "files/output_file.hpp"
 #include "layers/chunk.hpp"
-#include "mpi/session.hpp"
 #include "plan/memory_plan.hpp"
 #include "powerprefill/prefill.hpp"
-#include "run/loaded_model.hpp"
+#include "run/model_state.hpp"
 #include "run/run_input.hpp"
 #include "run/stop_poll.hpp"
 
@@ -20,14 +19,12 @@ namespace powerprefill {
 
 class PrefillJob {
  public:
-  // `loaded` outlives the job, and is the model of the options; nullptr: the job loads its own.
-  PrefillJob(mpi::Session& session, const PrefillOptions& options, LoadedModel* loaded = nullptr)
-      : session_(session),
-        world_(session.world()),
+  // Both outlive the job.
+  PrefillJob(Model::State& model, const PrefillOptions& options)
+      : world_(model.world()),
         options_(options),
-        input_{options.tokens, options.schedule, options.partition, options.kv_dtype},
-        is_loaded_(loaded != nullptr),
-        model_(loaded != nullptr ? *loaded : own_model_),
+        input_{options.tokens, options.run},
+        model_(model),
         poll_(world_, options.should_stop, options.stop_patience) {}
 
   PrefillJob(const PrefillJob&) = delete;
@@ -58,19 +55,17 @@ class PrefillJob {
   ChunkShape chunk_shape(std::int64_t tokens) const;
   void count_chunk();
   void finish_report();
+  std::vector<RankReport> gather(const RankReport& mine) const;
   void start_trace();
   void write_trace();
   std::int64_t prompt_tokens() const { return static_cast<std::int64_t>(options_.tokens.size()); }
 
-  mpi::Session& session_;
   mpi::Communicator& world_;
   const PrefillOptions& options_;
   RunInput input_;
   OutputFile trace_file_;       // on rank 0
   std::optional<Trace> trace_;  // outlives all that adds to it
-  LoadedModel own_model_;
-  bool is_loaded_;
-  LoadedModel& model_;
+  Model::State& model_;
   KvShape kv_shape_{};
   bool zigzag_ = false;
   TraceRow* past_row_ = nullptr;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 namespace powerprefill {
@@ -28,8 +29,21 @@ double mean(const PrefillReport& report, const Pick& pick) {
   return total(report, pick) / static_cast<double>(report.per_rank.size());
 }
 
-Pick zone(const std::string& name) {
-  return [name](const RankReport& rank) { return rank.zone_seconds.at(name); };
+double seconds_in(const RankReport& rank, Zone zone) {
+  return rank.zone_seconds[static_cast<std::size_t>(zone)];
+}
+
+Pick seconds(Zone zone) {
+  return [zone](const RankReport& rank) { return seconds_in(rank, zone); };
+}
+
+// All zones, by name.
+std::map<std::string, Zone> zones() {
+  std::map<std::string, Zone> zones;
+  for (std::size_t z = 0; z < kZones; ++z) {
+    zones.emplace(name_of(static_cast<Zone>(z)), static_cast<Zone>(z));
+  }
+  return zones;
 }
 
 double rate(double amount, double seconds) {
@@ -38,16 +52,16 @@ double rate(double amount, double seconds) {
 
 // Useful GFLOP/s of all ranks, over the seconds of the slowest.
 double gemm_gflops(const PrefillReport& report) {
-  const double seconds = largest(report, [](const RankReport& rank) {
-    return rank.zone_seconds.at("qkv") + rank.zone_seconds.at("attention_out") +
-           rank.zone_seconds.at("mlp");
+  const double slowest = largest(report, [](const RankReport& rank) {
+    return seconds_in(rank, Zone::qkv) + seconds_in(rank, Zone::attention_out) +
+           seconds_in(rank, Zone::mlp);
   });
-  return rate(total(report, [](const RankReport& r) { return r.gemm_flops; }), seconds) * 1e-9;
+  return rate(total(report, [](const RankReport& r) { return r.gemm_flops; }), slowest) * 1e-9;
 }
 
 double attention_gflops(const PrefillReport& report) {
   return rate(total(report, [](const RankReport& r) { return r.attention_flops; }),
-              largest(report, zone("attention"))) *
+              largest(report, seconds(Zone::attention))) *
          1e-9;
 }
 
@@ -91,10 +105,10 @@ std::string to_table(const PrefillReport& report, const ReportContext& context) 
     text += fmt::format("  {} tokens were copied from the other cache\n", report.reused_tokens);
   }
   text += fmt::format("  {:<16}{:>10}{:>10}\n", "seconds in", "max", "mean");
-  for (const auto& [name, seconds] : report.per_rank.front().zone_seconds) {
-    if (largest(report, zone(name)) < 0.0005) continue;
-    text += fmt::format("  {:<16}{:>10.3f}{:>10.3f}\n", name, largest(report, zone(name)),
-                        mean(report, zone(name)));
+  for (const auto& [name, zone] : zones()) {
+    if (largest(report, seconds(zone)) < 0.0005) continue;
+    text += fmt::format("  {:<16}{:>10.3f}{:>10.3f}\n", name, largest(report, seconds(zone)),
+                        mean(report, seconds(zone)));
   }
   text += fmt::format(
       "  linear layers {:.1f} GFLOP/s, attention {:.1f} GFLOP/s (useful, all ranks)\n"
@@ -106,10 +120,11 @@ std::string to_table(const PrefillReport& report, const ReportContext& context) 
   return text;
 }
 
-std::string to_json(const PrefillReport& report, const ReportContext& context) {
-  nlohmann::ordered_json zones;
-  for (const auto& [name, seconds] : report.per_rank.front().zone_seconds) {
-    zones[name] = {{"max", largest(report, zone(name))}, {"mean", mean(report, zone(name))}};
+nlohmann::ordered_json to_json(const PrefillReport& report, const ReportContext& context) {
+  nlohmann::ordered_json by_zone;
+  for (const auto& [name, zone] : zones()) {
+    by_zone[name] = {{"max", largest(report, seconds(zone))},
+                     {"mean", mean(report, seconds(zone))}};
   }
   nlohmann::ordered_json json = {
       {"tokens", report.tokens},
@@ -127,8 +142,8 @@ std::string to_json(const PrefillReport& report, const ReportContext& context) {
       {"numerics", report.numerics},
       {"wall_s", report.wall_seconds},
       {"tokens_per_s", rate(static_cast<double>(report.computed_tokens), report.wall_seconds)},
-      {"zones", zones},
-      {"exchange_wait_s", largest(report, zone("exchange_wait"))},
+      {"zones", by_zone},
+      {"exchange_wait_s", largest(report, seconds(Zone::exchange_wait))},
       {"cache_bytes", report.cache_bytes},
       {"cache_write_s", largest(report, [](const RankReport& r) { return r.cache_write_seconds; })},
       {"weights_bytes", report.weights_bytes},
@@ -137,6 +152,8 @@ std::string to_json(const PrefillReport& report, const ReportContext& context) {
       {"gemm_gflops", gemm_gflops(report)},
       {"attention_gflops", attention_gflops(report)}};
   for (const RankReport& rank : report.per_rank) {
+    nlohmann::ordered_json own;
+    for (const auto& [name, zone] : zones()) own[name] = seconds_in(rank, zone);
     json["bytes_received"].push_back(rank.bytes_received);
     json["per_rank"].push_back({{"node", rank.node},
                                 {"tokens", rank.tokens},
@@ -148,9 +165,9 @@ std::string to_json(const PrefillReport& report, const ReportContext& context) {
                                 {"past_bytes_read", rank.past_bytes_read},
                                 {"pss_bytes", rank.pss_bytes},
                                 {"peak_rss_bytes", rank.peak_rss_bytes},
-                                {"zones", rank.zone_seconds}});
+                                {"zones", own}});
   }
-  return json.dump(2) + "\n";
+  return json;
 }
 
 }  // namespace powerprefill

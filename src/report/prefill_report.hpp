@@ -1,6 +1,7 @@
 // The account of a prefill, as a table and as JSON.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "powerprefill/prefill.hpp"
@@ -16,7 +17,7 @@ struct ReportContext {
 std::string to_table(const PrefillReport& report, const ReportContext& context);
 
 // The `--report` file.
-std::string to_json(const PrefillReport& report, const ReportContext& context);
+nlohmann::ordered_json to_json(const PrefillReport& report, const ReportContext& context);
 
 // "1.5 GiB"
 std::string human_bytes(double bytes);

@@ -2,7 +2,7 @@
 // elsewhere.
 #pragma once
 
-#include "powerprefill/prefill.hpp"
+#include "powerprefill/run.hpp"
 
 namespace powerprefill {
 

@@ -23,7 +23,7 @@ void require_same(const std::filesystem::path& path, const char* what, const cha
 
 }  // namespace
 
-CacheHeader header_for(const LoadedModel& model, const Schedule& schedule, DType dtype) {
+CacheHeader header_for(const Model::State& model, const Schedule& schedule, DType dtype) {
   CacheHeader header;
   header.block_tokens = schedule.block;
   header.num_layers = model.config.layers;

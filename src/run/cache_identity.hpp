@@ -9,12 +9,12 @@
 #include "cache/format/header.hpp"
 #include "cache/reader.hpp"
 #include "powerprefill/pattern.hpp"
-#include "run/loaded_model.hpp"
+#include "run/model_state.hpp"
 
 namespace powerprefill {
 
 // The header of a file that this model writes; without generation and capacity.
-CacheHeader header_for(const LoadedModel& model, const Schedule& schedule, DType dtype);
+CacheHeader header_for(const Model::State& model, const Schedule& schedule, DType dtype);
 
 // Throw Error(cache) naming the first field that differs, with both values.
 //

@@ -3,19 +3,16 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
 
-#include "kv/layer_kv.hpp"
-#include "powerprefill/pattern.hpp"
-#include "run/loaded_model.hpp"
+#include "model/config.hpp"
+#include "mpi/communicator.hpp"
+#include "powerprefill/run.hpp"
 
 namespace powerprefill {
 
 struct RunInput {
   std::span<const std::int32_t> tokens;
-  const Schedule& schedule;
-  const std::string& partition;
-  const std::string& kv_dtype;
+  const RunOptions& run;
 
   // What can be known to be wrong before the weights are loaded. Throws Error(usage or input).
   void check() const;
@@ -24,8 +21,6 @@ struct RunInput {
   void require_same(const mpi::Communicator& world) const;
   // Throws Error(input or usage) for what does not fit the model.
   void check_for(const ModelConfig& config) const;
-  // Keys and values as the run keeps them.
-  KvShape kv_shape(const LoadedModel& model) const;
 };
 
 }  // namespace powerprefill

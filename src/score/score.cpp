@@ -5,47 +5,58 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <memory>
 #include <optional>
 
 #include "base/checked.hpp"
 #include "base/zones.hpp"
 #include "layers/chunk.hpp"
-#include "mpi/session.hpp"
+#include "plan/chunks.hpp"
 #include "plan/memory_plan.hpp"
+#include "powerprefill/prefill.hpp"
 #include "run/lonely_failure.hpp"
+#include "run/model_state.hpp"
 #include "run/run_input.hpp"
 #include "run/stop_poll.hpp"
 #include "score/token_scores.hpp"
 
 namespace powerprefill {
 
-struct Scorer::State {
-  Session& session;
-  LoadedModel model;
-  ZoneSeconds zones{};
-  std::optional<Chunk> chunk = {};
-
-  ScoreReport run(const ScoreOptions& options);
-  void check_memory(const KvShape& kv, std::int64_t tokens, bool zigzag) const;
-  std::vector<TokenScore> gather(const std::vector<TokenScore>& mine, std::size_t tokens) const;
-};
-
 namespace {
 
 constexpr double kMemoryShare = 0.8;  // of what is available when the weights are loaded
 
-}  // namespace
+// One score, from checked options to the report. What messages may still write to is part of it.
+class ScoreJob {
+ public:
+  // Both outlive the job.
+  ScoreJob(Model::State& model, const ScoreOptions& options)
+      : world_(model.world()), model_(model), options_(options) {}
 
-void Scorer::State::check_memory(const KvShape& kv, std::int64_t tokens, bool zigzag) const {
-  const std::int64_t needed = rank_memory(model.config, kv,
+  ScoreReport run();
+
+ private:
+  void check_memory(const KvShape& kv, bool zigzag) const;
+  std::vector<TokenScore> gather(const std::vector<TokenScore>& mine) const;
+
+  const mpi::Communicator& world_;
+  Model::State& model_;
+  const ScoreOptions& options_;
+  ZoneSeconds zones_{};
+  std::optional<Chunk> chunk_;
+};
+
+void ScoreJob::check_memory(const KvShape& kv, bool zigzag) const {
+  const std::int64_t tokens = std::ssize(options_.tokens);
+  const std::int64_t needed = rank_memory(model_.config, kv,
                                           {.tokens = tokens,
                                            .prompt = tokens,
-                                           .ranks = session.ranks(),
-                                           .threads = model.pool->threads(),
+                                           .ranks = world_.size(),
+                                           .threads = model_.pool->threads(),
                                            .zigzag = zigzag,
-                                           .operand_bytes = operand_bytes(model.compute)})
+                                           .operand_bytes = operand_bytes(model_.compute)})
                                   .total();
-  const std::int64_t there = model.share_of_memory(kMemoryShare);
+  const std::int64_t there = model_.share_of_memory(kMemoryShare);
   if (needed <= there) return;
   throw Error(ErrorCode::internal,
               fmt::format("out of memory: a rank needs {} MiB for {} tokens and may take {} MiB; "
@@ -54,13 +65,12 @@ void Scorer::State::check_memory(const KvShape& kv, std::int64_t tokens, bool zi
 }
 
 // The scores of all ranks in the order of the prompt, on rank 0.
-std::vector<TokenScore> Scorer::State::gather(const std::vector<TokenScore>& mine,
-                                              std::size_t tokens) const {
-  const mpi::Communicator& world = session.mpi().world();
+std::vector<TokenScore> ScoreJob::gather(const std::vector<TokenScore>& mine) const {
+  const std::size_t tokens = options_.tokens.size();
   std::vector<LocalRows> ranks;
   std::vector<int> pieces;
-  for (int rank = 0; rank < world.size(); ++rank) {
-    ranks.emplace_back(chunk->partition(), rank);
+  for (int rank = 0; rank < world_.size(); ++rank) {
+    ranks.emplace_back(chunk_->partition(), rank);
     std::int64_t scores = 0;
     for (const RowRun& run : ranks.back().runs()) {
       scores += std::min<std::int64_t>(run.end_token, static_cast<std::int64_t>(tokens) - 1) -
@@ -69,8 +79,8 @@ std::vector<TokenScore> Scorer::State::gather(const std::vector<TokenScore>& min
     pieces.push_back(checked_cast<int>(scores * static_cast<std::int64_t>(sizeof(TokenScore))));
   }
   std::vector<TokenScore> all(tokens - 1);
-  world.all_gather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)), pieces);
-  if (!world.is_root()) return {};
+  world_.all_gather(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)), pieces);
+  if (!world_.is_root()) return {};
   std::vector<TokenScore> ordered(all.size());
   std::size_t next = 0;
   for (const LocalRows& local : ranks) {
@@ -84,69 +94,63 @@ std::vector<TokenScore> Scorer::State::gather(const std::vector<TokenScore>& min
   return ordered;
 }
 
-ScoreReport Scorer::State::run(const ScoreOptions& options) {
-  const mpi::Communicator& world = session.mpi().world();
-  const RunInput input{options.tokens, options.schedule, options.partition, options.kv_dtype};
-  const auto count = static_cast<std::int64_t>(options.tokens.size());
-  const bool zigzag = takes_zigzag(options.partition, options.schedule);
+ScoreReport ScoreJob::run() {
+  const RunInput input{options_.tokens, options_.run};
+  const std::int64_t count = std::ssize(options_.tokens);
+  const bool zigzag = takes_zigzag(options_.run.partition, options_.run.schedule);
   KvShape kv_shape{};
-  chunk.reset();  // of a prompt that failed
-  input.require_same(world);
-  StopPoll poll(world, options.should_stop, PrefillOptions{}.stop_patience);
+  input.require_same(world_);
+  world_.agree([&] {
+    input.check();
+    input.check_for(model_.config);
+    kv_shape = kv_shape_of(model_.config, options_.run, model_.compute);
+  });
+  model_.load();
+  StopPoll poll(world_, options_.should_stop, PrefillOptions{}.stop_patience);
   const auto interrupted =
       Error::agreed(ErrorCode::interrupted, "stopped by a signal before the score was known", -1);
   if (poll.is_over()) throw interrupted;
-  world.agree([&] {
-    input.check();
-    input.check_for(model.config);
-    kv_shape = input.kv_shape(model);
-    check_memory(kv_shape, count, zigzag);
-    chunk.emplace(Chunk::Context{.world = world,
-                                 .model = model,
-                                 .schedule = options.schedule,
-                                 .kv_shape = kv_shape,
-                                 .zigzag = zigzag,
-                                 .zones = zones},
-                  options.tokens, 0, PastSource{});
+  world_.agree([&] {
+    check_memory(kv_shape, zigzag);
+    chunk_.emplace(Chunk::Context{.world = world_,
+                                  .recipe = model_.config.recipe,
+                                  .weights = model_.weights,
+                                  .pool = *model_.pool,
+                                  .schedule = options_.run.schedule,
+                                  .kv_shape = kv_shape,
+                                  .zigzag = zigzag,
+                                  .zones = zones_},
+                   options_.tokens, 0, PastSource{});
   });
   const double begin = seconds_now();
-  const std::int64_t layers = model.config.layers;
+  const std::int64_t layers = model_.config.layers;
   const auto show = [&](std::int64_t done) {
     const double seconds = seconds_now() - begin;
     const double left = seconds / static_cast<double>(done) * static_cast<double>(layers - done);
-    if (options.progress) options.progress({done, layers, 0, count, count, seconds, left});
+    if (options_.progress) options_.progress({done, layers, 0, count, count, seconds, left});
     return poll.goes_on(done, layers);
   };
   poll.begin_chunk();
-  const bool whole = chunk->run({.take = [](std::int64_t, const LocalRows&, KvBlocks&) {},
-                                 .wait = [](const KvBlocks&) {},
-                                 .goes_on = show});
-  if (!whole) {
-    chunk.reset();
-    throw interrupted;
-  }
+  if (!chunk_->run(nullptr, show)) throw interrupted;
   std::vector<TokenScore> mine;
-  world.agree([&] { mine = score_next_tokens(model, chunk->forward(), options.tokens); });
+  world_.agree(
+      [&] { mine = score_next_tokens(model_.weights, *model_.pool, *chunk_, options_.tokens); });
   ScoreReport report;
-  report.scores = gather(mine, options.tokens.size());
+  report.scores = gather(mine);
   for (const TokenScore& score : report.scores) report.mean_nll -= score.log_probability;
   report.mean_nll /= static_cast<double>(std::max<std::int64_t>(1, count - 1));
   report.perplexity = std::exp(report.mean_nll);
-  report.compute = name_of(model.compute);
+  report.compute = name_of(model_.compute);
   report.kv_dtype = name_of(kv_shape.dtype);
-  chunk.reset();
-  report.wall_seconds = world.max(seconds_now() - begin);
+  report.wall_seconds = world_.max(seconds_now() - begin);
   return report;
 }
 
-Scorer::Scorer(Session& session, const ModelOptions& model)
-    : state_(new State{session, load_model(session.mpi(), model)}) {}
-Scorer::~Scorer() = default;
-Scorer::Scorer(Scorer&&) noexcept = default;
-Scorer& Scorer::operator=(Scorer&&) noexcept = default;
+}  // namespace
 
-ScoreReport Scorer::run(const ScoreOptions& options) {
-  return keep_if_alone(state_->session.mpi().world(), state_, [&] { return state_->run(options); });
+ScoreReport score(Model& model, const ScoreOptions& options) {
+  auto job = std::make_unique<ScoreJob>(model.state(), options);
+  return keep_if_alone(model.state().world(), job, [&] { return job->run(); });
 }
 
 }  // namespace powerprefill

@@ -38,12 +38,13 @@ struct RowScore {
 
 }  // namespace
 
-std::vector<TokenScore> score_next_tokens(const LoadedModel& model, const LayerForward& forward,
+std::vector<TokenScore> score_next_tokens(const Weights& weights, ThreadPool& pool,
+                                          const Chunk& chunk,
                                           std::span<const std::int32_t> tokens) {
-  const ModelConfig& config = model.config;
-  const LocalRows& local = forward.local();
-  const std::int64_t e = config.hidden;
-  const std::int64_t wave = std::min<std::int64_t>(local.tiles(), 2 * model.pool->threads());
+  const Linear head = weights.output_head();
+  const LocalRows& local = chunk.rows();
+  const std::int64_t e = head.inputs;
+  const std::int64_t wave = std::min<std::int64_t>(local.tiles(), 2 * pool.threads());
   AlignedBuffer<float> normed(checked_mul(wave * kTileTokens, e));
   AlignedBuffer<float> logits(checked_mul(wave * kTileTokens, kLogitSlice));
   std::vector<TokenScore> scores;
@@ -60,19 +61,17 @@ std::vector<TokenScore> score_next_tokens(const LoadedModel& model, const LayerF
     }
     std::vector<RowScore> sums(rows.size());
     const auto for_each_row = [&](const auto& body) {
-      model.pool->run(static_cast<std::int64_t>(rows.size()),
-                      [&](std::int64_t i, int) { body(static_cast<std::size_t>(i)); });
+      pool.run(static_cast<std::int64_t>(rows.size()),
+               [&](std::int64_t i, int) { body(static_cast<std::size_t>(i)); });
     };
     for_each_row([&](std::size_t i) {
-      forward.final_hidden(positions[i],
-                           normed.span().subspan(static_cast<std::size_t>(rows[i] * e),
-                                                 static_cast<std::size_t>(e)));
+      chunk.transformer().final_hidden(positions[i],
+                                       normed.span().subspan(static_cast<std::size_t>(rows[i] * e),
+                                                             static_cast<std::size_t>(e)));
     });
-    for (std::int64_t first = 0; first < config.vocabulary; first += kLogitSlice) {
-      const std::int64_t count = std::min(kLogitSlice, config.vocabulary - first);
-      const auto head = model.weights.output_head().subspan(static_cast<std::size_t>(first * e),
-                                                            static_cast<std::size_t>(count * e));
-      apply_linear(*model.pool, {head, {}, e, count}, tiles, {normed.data(), e},
+    for (std::int64_t first = 0; first < head.outputs; first += kLogitSlice) {
+      const std::int64_t count = std::min(kLogitSlice, head.outputs - first);
+      apply_linear(pool, outputs_of(head, first, count), tiles, {normed.data(), e},
                    {logits.data(), count}, false);
       for_each_row([&](std::size_t i) {
         const auto after = static_cast<std::size_t>(positions[i] + 1);

@@ -5,9 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "layers/layer_forward.hpp"
+#include "layers/chunk.hpp"
 #include "powerprefill/score.hpp"
-#include "run/loaded_model.hpp"
 
 namespace powerprefill {
 
@@ -15,7 +14,7 @@ namespace powerprefill {
 // owned token but the prompt's last. `tokens` is the whole prompt, (T). The logits of a few GEMM
 // tiles and kLogitSlice outputs are held at a time. Throws Error(input) when one is not finite.
 inline constexpr std::int64_t kLogitSlice = 2048;
-std::vector<TokenScore> score_next_tokens(const LoadedModel& model, const LayerForward& forward,
-                                          std::span<const std::int32_t> tokens);
+std::vector<TokenScore> score_next_tokens(const Weights& weights, ThreadPool& pool,
+                                          const Chunk& chunk, std::span<const std::int32_t> tokens);
 
 }  // namespace powerprefill

@@ -340,7 +340,7 @@ void rows_split_over_ranks(MpiChecks& checks) {
     std::vector<float> items(static_cast<std::size_t>(outputs * 3), -1.0F);
     std::int64_t covered = 0;
     for (int r = 0; r < comm.size(); ++r) {
-      const OutputRange part = part_of(outputs, r, comm.size());
+      const Part part = part_of(outputs, r, comm.size());
       checks.expect(part.begin == covered && part.end >= part.begin, "parts are not consecutive");
       covered = part.end;
       if (r != comm.rank()) continue;

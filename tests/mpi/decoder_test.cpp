@@ -25,7 +25,7 @@ std::vector<float> copy_of(std::span<const float> values) {
 }
 
 struct Setting {
-  Session& session;
+  Model& model;
   PrefillOptions prefill;
 
   void make_cache(std::int64_t tokens, const fs::path& path) const {
@@ -33,7 +33,7 @@ struct Setting {
     options.tokens = ids(tokens);
     options.out = path;
     options.force = true;
-    powerprefill::prefill(session, options);
+    powerprefill::prefill(model, options);
   }
 };
 
@@ -43,7 +43,7 @@ void extend_in_pieces(const Setting& setting, const fs::path& folder, MpiChecks&
   const std::int64_t ends[] = {38, 50, 64, 203, 204, 400};
   const std::vector<std::int32_t> all = ids(ends[5]);
   setting.make_cache(cached, folder / "kv.h5");
-  Decoder decoder(setting.session, folder / "kv.h5", setting.prefill.model);
+  Decoder decoder(setting.model, folder / "kv.h5");
   std::int64_t done = cached;
   for (const std::int64_t end : ends) {
     decoder.extend(std::span(all).subspan(static_cast<std::size_t>(done),
@@ -51,12 +51,12 @@ void extend_in_pieces(const Setting& setting, const fs::path& folder, MpiChecks&
     done = end;
     checks.expect(decoder.tokens() == end, "tokens");
     setting.make_cache(end, folder / "whole.h5");
-    const Decoder whole(setting.session, folder / "whole.h5", setting.prefill.model);
+    const Decoder whole(setting.model, folder / "whole.h5");
     checks.expect(copy_of(decoder.logits()) == copy_of(whole.logits()),
                   [&] { return "logits after " + std::to_string(end) + " tokens"; });
   }
   // Tokens that are decoded next attend to all pieces.
-  Decoder at_once(setting.session, folder / "kv.h5", setting.prefill.model);
+  Decoder at_once(setting.model, folder / "kv.h5");
   at_once.extend(std::span(all).subspan(cached));
   for (const std::int32_t token : {5, 9}) {
     decoder.feed(token);
@@ -75,10 +75,10 @@ void stop_while_extending(const Setting& setting, const fs::path& folder, MpiChe
   const std::span<const std::int32_t> more = std::span(all).subspan(40);
   const auto stop = [] { return true; };
   setting.make_cache(40, folder / "kv.h5");
-  Decoder decoder(setting.session, folder / "kv.h5", setting.prefill.model);
+  Decoder decoder(setting.model, folder / "kv.h5");
   decoder.extend(more, stop);
   setting.make_cache(100, folder / "whole.h5");
-  const Decoder whole(setting.session, folder / "whole.h5", setting.prefill.model);
+  const Decoder whole(setting.model, folder / "whole.h5");
   checks.expect(copy_of(decoder.logits()) == copy_of(whole.logits()), "logits after a stop");
   decoder.feed(3);
   checks.expect_agreed(ErrorCode::interrupted, -1, "0 of 60 new tokens",
@@ -100,13 +100,12 @@ int main(int argc, char** argv) {
   const fs::path folder = fs::path(argv[2]) / name;
   if (world.is_root()) fs::create_directories(folder);
   world.barrier();
-  Setting setting = {session, {}};
-  setting.prefill.model.folder = argv[1];
-  setting.prefill.model.compute = "f32";
-  setting.prefill.schedule.block = 32;
-  const auto layers = static_cast<std::size_t>(describe_model(argv[1]).layers);
-  setting.prefill.schedule.layers.assign(layers, default_spec("power"));
-  setting.prefill.schedule.layers[1] = default_spec("full");
+  Model model(session, {.folder = argv[1], .compute = ComputeType::f32});
+  Setting setting = {model, {}};
+  Schedule& schedule = setting.prefill.run.schedule;
+  schedule.block = 32;
+  schedule.layers.assign(static_cast<std::size_t>(model.summary().layers), default_spec("power"));
+  schedule.layers[1] = default_spec("full");
   try {
     extend_in_pieces(setting, folder, checks);
     stop_while_extending(setting, folder, checks);

@@ -67,7 +67,7 @@ KvBlocks local_blocks(const Partition& partition, int rank, std::int64_t layer,
 std::int64_t planned_buffer_bytes(const ExchangePlan& plan, std::int64_t block_bytes) {
   std::int64_t largest = 0;
   for (const Share& share : plan.receives) largest = std::max(largest, share.blocks());
-  const auto slots = std::min(KvExchange::kSharesInFlight, plan.receives.size());
+  const auto slots = std::min(kSharesInFlight, plan.receives.size());
   std::int64_t blocks = static_cast<std::int64_t>(slots) * largest;
   for (const SinkTree& tree : plan.sinks) blocks += tree.parent >= 0 ? tree.blocks.blocks() : 0;
   return blocks * 2 * block_bytes;
@@ -120,7 +120,7 @@ void run_layer(MpiChecks& checks, const Job& job, const Partition& partition,
     for (std::size_t i = 0; i < plan.receives.size(); ++i) {
       const Share& share = plan.receives[i];
       arrive(share.ranges);
-      for (std::size_t k = i + KvExchange::kSharesInFlight; k < plan.receives.size(); ++k) {
+      for (std::size_t k = i + kSharesInFlight; k < plan.receives.size(); ++k) {
         for_each_block(plan.receives[k].ranges, is_gone);  // not asked for yet
       }
       exchange.release_above(share.lowest());  // still needed
@@ -287,13 +287,14 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
   });
 
   exchange.start(local);
-  attention.begin(pool, pattern);
+  const BlockSelection selection = BlockSelection::by_pattern(pattern, partition, comm.rank());
+  attention.begin(pool, selection);
   for (;;) {
     attention.advance(
         pool, [&](std::int64_t b) { return exchange.find(b); }, [&] { exchange.poll(); });
     exchange.release_above(attention.highest_pending());
     if (attention.is_done()) break;
-    if (!exchange.take_news()) exchange.wait_for_arrival();
+    if (!exchange.take_arrivals()) exchange.wait_for_arrival();
   }
   exchange.finish();
   checks.expect(attention.pairs() == pairs, "pairs() is not what the pattern says");

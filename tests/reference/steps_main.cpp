@@ -8,6 +8,7 @@
 #include <fstream>
 #include <vector>
 
+#include "powerprefill/cache.hpp"
 #include "powerprefill/decode.hpp"
 #include "powerprefill/error.hpp"
 
@@ -18,9 +19,10 @@ int main(int argc, char** argv) {
   }
   powerprefill::Session session;
   try {
-    powerprefill::ModelOptions model;
-    model.folder = argv[1];
-    powerprefill::Decoder decoder(session, argv[2], model);
+    // The type that made the cache.
+    powerprefill::Model model(
+        session, {.folder = argv[1], .compute = powerprefill::Cache(argv[2]).info().compute});
+    powerprefill::Decoder decoder(model, argv[2]);
     if (argc > 5 && std::strcmp(argv[5], "--zero-past") == 0) decoder.zero_past();
     std::vector<float> all;
     std::ifstream ids(argv[3]);

@@ -3,13 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
 #include "base/dtype.hpp"
-#include "math/compute.hpp"
 #include "math/linear/bf16_matmul.hpp"
+#include "math/linear/compute.hpp"
 #include "math/linear/linear.hpp"
+#include "math/linear/weight_form.hpp"
 #include "math/rows/row_ops.hpp"
 
 namespace powerprefill {
@@ -28,7 +30,6 @@ inline std::vector<std::uint16_t> operands(const std::vector<float>& values) {
 struct Matrix {
   Matrix(Compute compute, std::int64_t inputs, std::int64_t outputs, const std::vector<float>& from)
       : values(from) {
-    weight.compute = compute;
     if (compute == Compute::bf16) {
       const PackedShape shape(inputs, outputs);
       packed = AlignedBuffer<std::byte>(shape.bytes());
@@ -37,10 +38,10 @@ struct Matrix {
         pack_panel(shape, p, bits.data() + shape.first_output(p) * inputs,
                    packed.data() + shape.offset(p));
       }
-      weight.packed = packed.span();
+      weight = {weight_form(compute), packed.span()};
     } else {
       store_operands(compute, values.data(), std::ssize(values), values.data());
-      weight.values = values;
+      weight = {weight_form(compute), std::as_bytes(std::span(values))};
     }
   }
   std::vector<float> values;

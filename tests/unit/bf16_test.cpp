@@ -13,8 +13,8 @@
 #include "base/dtype.hpp"
 #include "math/attention/attention.hpp"
 #include "math/attention/bf16_attention.hpp"
-#include "math/compute.hpp"
 #include "math/linear/bf16_matmul.hpp"
+#include "math/linear/compute.hpp"
 #include "math/linear/linear.hpp"
 #include "math/rows/row_ops.hpp"
 #include "support/random_values.hpp"
@@ -169,9 +169,10 @@ class Bf16Attention : public testing::TestWithParam<Problem> {
         store(keys[static_cast<std::size_t>(b)][i], k.data() + i * bytes_of(p.dtype));
         store(values[static_cast<std::size_t>(b)][i], v.data() + i * bytes_of(p.dtype));
       }
-      merge_key_block_bf16(isa, p.shape, {q.data(), maximum.data(), sum.data(), out.data()},
-                           {k.data(), v.data(), d * bytes, p.dtype}, present(b),
-                           b == 0 && p.diagonal, scratch);
+      merge_key_block_bf16(
+          isa, p.shape, {q.data(), maximum.data(), sum.data(), out.data()},
+          {{p.dtype, k.data(), d * bytes, present(b)}, {p.dtype, v.data(), d * bytes, present(b)}},
+          b == 0 && p.diagonal, scratch);
     }
     std::vector<float> result;
     for (std::int64_t r = 0; r < p.shape.rows(); ++r) {

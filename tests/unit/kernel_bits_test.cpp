@@ -14,8 +14,8 @@
 #include "math/attention/attention.hpp"
 #include "math/attention/bf16_attention.hpp"
 #include "math/attention/row_attention.hpp"
-#include "math/compute.hpp"
 #include "math/kernel_revisions.hpp"
+#include "math/linear/compute.hpp"
 #include "math/linear/linear.hpp"
 #include "math/rows/convert.hpp"
 #include "math/rows/row_ops.hpp"
@@ -147,11 +147,9 @@ Bits bf16_attention_bits(Bf16Isa isa) {
       merge_key_block_bf16(
           isa, shape,
           {.query = query.data(), .maximum = maximum.data(), .sum = sum.data(), .out = out.data()},
-          {.key = rows_of[0].data(),
-           .value = rows_of[1].data(),
-           .row_bytes = shape.head_dim * 2,
-           .dtype = DType::bf16},
-          shape.block, diagonal, scratch);
+          {{DType::bf16, rows_of[0].data(), shape.head_dim * 2, shape.block},
+           {DType::bf16, rows_of[1].data(), shape.head_dim * 2, shape.block}},
+          diagonal, scratch);
     }
     add(hasher, out);
     add(hasher, sum);

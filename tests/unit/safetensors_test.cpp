@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "model/sources/checkpoint.hpp"
+#include "model/sources/safetensors_folder.hpp"
 #include "powerprefill/error.hpp"
 #include "support/checkpoint_writer.hpp"
 
@@ -51,11 +51,11 @@ TEST(Safetensors, ReadsTensors) {
     EXPECT_EQ(tensor.dtype, "F32");
     EXPECT_EQ(tensor.shape, stored.shape);
     std::string bytes(static_cast<std::size_t>(tensor.bytes), '\0');
-    file.will_read(tensor.offset, tensor.bytes);
-    file.read(tensor.offset, std::as_writable_bytes(std::span(bytes)));
+    file.file().will_read(tensor.offset, tensor.bytes);
+    file.file().read(tensor.offset, std::as_writable_bytes(std::span(bytes)));
     EXPECT_EQ(bytes, stored.bytes);
   }
-  file.require_unchanged();
+  file.file().require_unchanged();
 }
 
 TEST(Safetensors, NoticesChanges) {
@@ -65,10 +65,11 @@ TEST(Safetensors, NoticesChanges) {
   const SafetensorsFile file(path);
   const SafetensorsFile::Tensor& tensor = file.tensors().at("a");
   std::filesystem::resize_file(path, std::filesystem::file_size(path) - 1);
-  expect_named(refusal([&] { file.require_unchanged(); }), {"x.safetensors", "changed"});
+  expect_named(refusal([&] { file.file().require_unchanged(); }), {"x.safetensors", "changed"});
   std::string bytes(static_cast<std::size_t>(tensor.bytes), '\0');
-  expect_named(refusal([&] { file.read(tensor.offset, std::as_writable_bytes(std::span(bytes))); }),
-               {"x.safetensors", "changed"});
+  expect_named(
+      refusal([&] { file.file().read(tensor.offset, std::as_writable_bytes(std::span(bytes))); }),
+      {"x.safetensors", "changed"});
 }
 
 TEST(Safetensors, RefusesDamage) {
@@ -131,7 +132,7 @@ TEST(Safetensors, RefusesLyingLengths) {
   EXPECT_NE(refusal([&] { SafetensorsFile{folder.path()}; }), "accepted");
 }
 
-TEST(Checkpoint, UnknownDtypesMatterOnlyWhenAskedFor) {
+TEST(SafetensorsFolder, UnknownDtypesMatterOnlyWhenAskedFor) {
   const ScratchFolder folder;
   test::write_text(
       folder.path() / "model.safetensors",
@@ -139,7 +140,7 @@ TEST(Checkpoint, UnknownDtypesMatterOnlyWhenAskedFor) {
                                  "ids": {"dtype": "I64", "shape": [1], "data_offsets": [8, 16]},
                                  "a": {"dtype": "F16", "shape": [1], "data_offsets": [2, 4]}})",
                              std::string(16, '\0')));
-  Checkpoint checkpoint(folder);
+  SafetensorsFolder checkpoint(folder);
   EXPECT_EQ(checkpoint.find("a", one).dtype, DType::f16);
   EXPECT_EQ(checkpoint.names(), (std::vector<std::string>{"a", "ids", "odd"}));
   expect_named(refusal([&] { checkpoint.find("odd", std::vector<std::int64_t>{3}); }),
@@ -152,7 +153,7 @@ TEST(Checkpoint, UnknownDtypesMatterOnlyWhenAskedFor) {
   expect_named(refusal([&] { checkpoint.find("none", one); }), {"none", "(1)"});
 }
 
-TEST(Checkpoint, Shards) {
+TEST(SafetensorsFolder, Shards) {
   const ScratchFolder folder;
   const auto index = folder.path() / "model.safetensors.index.json";
   test::write_safetensors(folder.path() / "1.safetensors", {{"a", f32({1}, {1})}});
@@ -160,7 +161,7 @@ TEST(Checkpoint, Shards) {
   // Of what nobody asks for neither the shard nor the tensor need be there.
   test::write_text(index, R"({"weight_map": {"a": "1.safetensors", "b": "2.safetensors",
                                              "c": "3.safetensors", "d": "1.safetensors"}})");
-  Checkpoint checkpoint(folder);
+  SafetensorsFolder checkpoint(folder);
   EXPECT_EQ(checkpoint.find("b", one).elements, 1);
   EXPECT_EQ(checkpoint.find("a", one).elements, 1);
   EXPECT_EQ(checkpoint.file_of("b").filename(), "2.safetensors");
@@ -180,13 +181,13 @@ TEST(Checkpoint, Shards) {
   for (const auto& [text, named] : damaged) {
     test::write_text(index, text);
     expect_named(refusal([&] {
-                   Checkpoint damage(folder.path());
+                   SafetensorsFolder damage(folder.path());
                    damage.find(damage.names()[0], one);
                  }),
                  named);
   }
   const ScratchFolder empty;
-  expect_named(refusal([&] { Checkpoint{empty.path()}; }), {"model.safetensors"});
+  expect_named(refusal([&] { open_tensors(empty.path()); }), {"model.safetensors"});
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/dtype.hpp"
+#include "model/families/dense.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/error.hpp"
 #include "support/checkpoint_writer.hpp"
@@ -142,7 +143,13 @@ void write_shards(const std::filesystem::path& folder, const StoredTensors& tens
 Weights load(const std::filesystem::path& folder, const ModelConfig& config, int threads = 2,
              const Weights::Placement& placement = {}) {
   ThreadPool pool(threads);
-  return Weights::load(folder, config, Compute::f32, environment->world(), pool, placement);
+  ModelConfig described = config;
+  describe_dense(described);
+  return Weights::load(folder, described, Compute::f32, environment->world(), pool, placement);
+}
+
+std::span<const float> floats(const WeightMatrix& matrix) {
+  return {reinterpret_cast<const float*>(matrix.data.data()), matrix.data.size() / sizeof(float)};
 }
 
 void expect_view(const Model& model, std::span<const float> view,
@@ -157,7 +164,10 @@ void expect_view(const Model& model, std::span<const float> view,
 }
 
 void expect_all(const Model& model, const Weights& weights, const ModelConfig& config) {
-  expect_view(model, weights.embedding(), {"model.embed_tokens.weight"});
+  expect_view(
+      model,
+      {weights.embedding_of(0).data(), static_cast<std::size_t>(config.vocabulary * config.hidden)},
+      {"model.embed_tokens.weight"});
   expect_view(model, weights.final_norm(), {"model.norm.weight"});
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const LayerWeights& layer = weights.layer(i);
@@ -165,13 +175,13 @@ void expect_all(const Model& model, const Weights& weights, const ModelConfig& c
     const std::string attention = prefix + "self_attn.";
     expect_view(model, layer.input_norm, {prefix + "input_layernorm.weight"});
     expect_view(model, layer.post_norm, {prefix + "post_attention_layernorm.weight"});
-    expect_view(model, layer.query.values, {attention + "q_proj.weight"});
-    expect_view(model, layer.key_value.values,
+    expect_view(model, floats(layer.query), {attention + "q_proj.weight"});
+    expect_view(model, floats(layer.key_value),
                 {attention + "k_proj.weight", attention + "v_proj.weight"});
-    expect_view(model, layer.attention_out.values, {attention + "o_proj.weight"});
-    expect_view(model, layer.gate.values, {prefix + "mlp.gate_proj.weight"});
-    expect_view(model, layer.up.values, {prefix + "mlp.up_proj.weight"});
-    expect_view(model, layer.down.values, {prefix + "mlp.down_proj.weight"});
+    expect_view(model, floats(layer.attention_out), {attention + "o_proj.weight"});
+    expect_view(model, floats(layer.gate), {prefix + "mlp.gate_proj.weight"});
+    expect_view(model, floats(layer.up), {prefix + "mlp.up_proj.weight"});
+    expect_view(model, floats(layer.down), {prefix + "mlp.down_proj.weight"});
     if (config.qkv_bias) {
       expect_view(model, layer.query_bias, {attention + "q_proj.bias"});
       expect_view(model, layer.key_value_bias,
@@ -196,7 +206,7 @@ TEST(Weights, ValuesAndLayout) {
     write_single(folder, model.stored);
     const Weights weights = load(folder, config);
     expect_all(model, weights, config);
-    expect_view(model, weights.output_head(), {"lm_head.weight"});
+    expect_view(model, floats(weights.output_head().weight), {"lm_head.weight"});
     EXPECT_EQ(weights.fingerprint().size(), 16U);
     EXPECT_GT(weights.bytes(), 0);
     EXPECT_EQ(weights.location(), "memory");
@@ -213,8 +223,8 @@ TEST(Weights, TiedPlainModel) {
   write_single(folder, model.stored);
   const Weights weights = load(folder, config);
   expect_all(model, weights, config);
-  EXPECT_EQ(weights.output_head().data(), weights.embedding().data());
-  EXPECT_EQ(weights.output_head().size(), weights.embedding().size());
+  EXPECT_EQ(floats(weights.output_head().weight).data(), weights.embedding_of(0).data());
+  EXPECT_EQ(std::ssize(floats(weights.output_head().weight)), config.vocabulary * config.hidden);
   // Tensors that the model does not use change nothing.
   model.stored["lm_head.weight"] = model.stored["model.embed_tokens.weight"];
   model.stored["model.layers.0.self_attn.rotary_emb.inv_freq"] =
@@ -264,7 +274,7 @@ TEST(Weights, LargeTensor) {
   write_single(folder, model.stored);
   const Weights weights = load(folder, config);
   expect_all(model, weights, config);
-  expect_view(model, weights.output_head(), {"lm_head.weight"});
+  expect_view(model, floats(weights.output_head().weight), {"lm_head.weight"});
   EXPECT_EQ(load(folder, config, 1).fingerprint(), weights.fingerprint());
 }
 
@@ -373,7 +383,7 @@ TEST(Weights, TiedButTheFileHoldsTwoTables) {
   write_single(folder, model.stored);
   const Weights same = load(folder, config);
   EXPECT_EQ(same.fingerprint(), fingerprint);
-  EXPECT_EQ(same.output_head().data(), same.embedding().data());
+  EXPECT_EQ(floats(same.output_head().weight).data(), same.embedding_of(0).data());
   // Others are not.
   std::vector<float> other = table;
   other.back() += 1.0F;
@@ -385,7 +395,7 @@ TEST(Weights, TiedButTheFileHoldsTwoTables) {
     if (shards == 3) write_shards(cut, model.stored);
     const Weights weights = load(shards == 1 ? folder.path() : cut.path(), config);
     expect_all(model, weights, config);
-    expect_view(model, weights.output_head(), {"lm_head.weight"});
+    expect_view(model, floats(weights.output_head().weight), {"lm_head.weight"});
     EXPECT_NE(weights.fingerprint(), fingerprint);
   }
   head = StoredTensor::of("F32", {1, config.hidden}, std::vector<float>(12));
@@ -402,7 +412,7 @@ TEST(Weights, TiedUnderTheNameOfTheHead) {
   write_single(folder, model.stored);
   const Weights weights = load(folder, config);
   expect_all(model, weights, config);
-  EXPECT_EQ(weights.output_head().data(), weights.embedding().data());
+  EXPECT_EQ(floats(weights.output_head().weight).data(), weights.embedding_of(0).data());
 }
 
 TEST(Weights, RefusesUnknownTensorsOfTheModel) {

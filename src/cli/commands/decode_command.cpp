@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
@@ -16,6 +15,7 @@
 #include "cli/stop_signal.hpp"
 #include "files/output_file.hpp"
 #include "mpi/session.hpp"
+#include "powerprefill/cache.hpp"
 #include "powerprefill/decode.hpp"
 #include "powerprefill/error.hpp"
 #include "report/log.hpp"
@@ -23,9 +23,6 @@
 namespace powerprefill::cli {
 
 namespace {
-
-// With --append: what a kill can lose at most.
-constexpr std::int64_t kTokensPerCommit = 64;
 
 struct DecodeArguments {
   ModelArguments model;
@@ -65,53 +62,37 @@ void run(const DecodeArguments& arguments, const Job& job) {
     printer.emplace(ids ? nullptr : &tokenizer.get(), arguments.prompt.raw);
     if (!arguments.report.empty()) report = OutputFile(arguments.report);
   });
-  const ModelOptions model = arguments.model.resolve(job);
+  ModelOptions options = arguments.model.resolve(job);
   for (const std::string& text : job.launch.notes) log.note(text);
   const bool has_input = arguments.prompt.is_given();
   std::vector<std::int32_t> input;
-  ModelSummary summary;
-  if (has_input) {
-    input = arguments.prompt.resolve(world, tokenizer, true);
-    world.agree([&] {
-      summary = describe_model(arguments.model.folder);
-      require_tokens(summary.vocabulary, input);
-    });
-  }
+  if (has_input) input = arguments.prompt.resolve(world, tokenizer, true);
   const double start = seconds_now();
-  Decoder decoder(session, arguments.cache, model, arguments.append);
+  const ComputeType computed = Cache(session, arguments.cache).info().compute;
+  if (options.compute == ComputeType::automatic) options.compute = computed;
+  Model model(session, options);
+  if (has_input) world.agree([&] { require_tokens(model.summary().vocabulary, input); });
+  Decoder decoder(model, arguments.cache, arguments.append);
   const double opened = seconds_now();
   const std::int64_t past = decoder.tokens();
   if (has_input) {
-    show_notes_on_length(log, summary, past + static_cast<std::int64_t>(input.size()));
+    show_notes_on_length(log, model.summary(), past + std::ssize(input));
     decoder.extend(input, stop_requested);
   }
   const double extended = seconds_now();
   const std::int64_t new_input = decoder.tokens() - past;
-  Sampler sampler(arguments.sampling);
-  const auto& ends = decoder.end_tokens();
-  std::int64_t generated = 0;
-  bool stopped = false;
   double first_token = 0;
-  while (!stopped) {
-    // One rank draws for all: that of another CPU might draw another token.
-    std::int32_t token = 0;
-    world.agree([&] {
-      if (world.is_root()) token = sampler.next(decoder.logits());
-    });
-    world.broadcast_value(token, 0);
-    ++generated;
-    const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
-    if (printer) printer->put(token, is_end);
-    if (generated == 1) first_token = seconds_now();
-    const bool is_last = is_end || generated == arguments.max_new_tokens;
-    // What is saved ends with the last token, so that the next run goes on behind it.
-    if (arguments.append || !is_last) decoder.feed(token);
-    if (generated % kTokensPerCommit == 0) decoder.commit();
-    if (is_last) break;
-    stopped = world.max(std::int64_t{stop_requested() ? 1 : 0}) == 1;
-  }
-  decoder.commit();
-  if (stopped) {
+  const Generation result = generate(decoder, {.max_new_tokens = arguments.max_new_tokens,
+                                               .sampling = arguments.sampling,
+                                               .on_token =
+                                                   [&](std::int32_t token, bool is_end) {
+                                                     if (first_token == 0)
+                                                       first_token = seconds_now();
+                                                     if (printer) printer->put(token, is_end);
+                                                   },
+                                               .should_stop = stop_requested});
+  const std::int64_t generated = std::ssize(result.tokens);
+  if (result.stopped) {
     if (printer) printer->finish();
     throw Error::agreed(ErrorCode::interrupted,
                         fmt::format("stopped by a signal after {} tokens{}", generated,
@@ -133,8 +114,8 @@ void run(const DecodeArguments& arguments, const Job& job) {
                                          {"input_tokens", new_input},
                                          {"new_tokens", generated},
                                          {"ranks", session.ranks()},
-                                         {"threads", model.threads},
-                                         {"load_weights_s", decoder.load_seconds()},
+                                         {"threads", options.threads},
+                                         {"load_weights_s", model.load_seconds()},
                                          {"open_s", opened - start},
                                          {"extend_s", extended - opened},
                                          {"first_token_s", first_token - start},

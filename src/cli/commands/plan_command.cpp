@@ -5,6 +5,7 @@
 #include "cli/attention_options.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
+#include "cli/model_options.hpp"
 #include "cli/number_option.hpp"
 #include "powerprefill/plan.hpp"
 #include "report/prefill_report.hpp"
@@ -51,7 +52,7 @@ void run(PlanArguments& arguments) {
   show_notes(log, summary);
   if (!choice.remark.empty()) log.note(choice.remark);
   show_notes_on_length(log, summary, arguments.options.tokens);
-  arguments.options.schedule = choice.schedule;
+  arguments.options.run.schedule = choice.schedule;
   const nlohmann::ordered_json json = to_json(plan(arguments.options));
   if (arguments.json) {
     fmt::print("{}\n", json.dump(2));
@@ -88,10 +89,8 @@ Command add_plan(CLI::App& app) {
       ->transform(whole_number(1, kMostThreads))
       ->capture_default_str();
   arguments->attention.add_to(*sub);
-  add_layout_options(*sub, options.partition, options.kv_dtype);
-  sub->add_option("--compute", options.compute, "As for prefill; auto: by the CPU here")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
-      ->capture_default_str();
+  add_layout_options(*sub, options.run);
+  add_compute_option(*sub, options.compute, "As for prefill; auto: by the CPU here");
   sub->add_option("--reserve", options.reserve, "As for prefill")
       ->transform(whole_number(0, kMostTokens))
       ->capture_default_str();

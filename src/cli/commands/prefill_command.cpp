@@ -31,25 +31,17 @@ struct PrefillArguments {
   ModelArguments model;
   AttentionArguments attention;
   PromptArguments prompt;
+  PrefillOptions options;
   std::string batch;
-  std::string out;
   std::string out_folder;
-  bool force = false;
-  bool resume = false;
-  std::string prefix;
-  std::int64_t chunk_tokens = 0;
-  std::string partition = "auto";
-  std::string kv_dtype = "auto";
-  std::int64_t reserve = 4096;
-  bool save_hidden = false;
   std::string report;
-  std::string trace;
   bool quiet = false;
 };
 
 // What the prompts of one run have in common.
 struct PromptRun {
   const PrefillArguments& arguments;
+  const ModelOptions& model;
   Session& session;
   const Log& log;
   const AttentionArguments::Choice& choice;
@@ -75,32 +67,16 @@ CommandFiles files_of(const PrefillArguments& arguments) {
       .reads_mask(arguments.attention.pattern.name)
       .reads_prompt(arguments.prompt)
       .reads("--batch", arguments.batch)
-      .reads("--prefix", arguments.prefix)
-      .writes("--out", arguments.out)
+      .reads("--prefix", arguments.options.prefix)
+      .writes("--out", arguments.options.out)
       .writes("--report", arguments.report)
-      .writes("--trace", arguments.trace);
+      .writes("--trace", arguments.options.trace);
   return files;
-}
-
-PrefillOptions options_of(const PrefillArguments& arguments, const Schedule& schedule) {
-  PrefillOptions options;
-  options.out = arguments.out;
-  options.force = arguments.force;
-  options.resume = arguments.resume;
-  options.prefix = arguments.prefix;
-  options.chunk_tokens = arguments.chunk_tokens;
-  options.should_stop = stop_requested;
-  options.schedule = schedule;
-  options.partition = arguments.partition;
-  options.kv_dtype = arguments.kv_dtype;
-  options.reserve = arguments.reserve;
-  options.save_hidden = arguments.save_hidden;
-  return options;
 }
 
 void announce(const PromptRun& job, const PrefillOptions& options) {
   const int ranks = job.session.ranks();
-  const int threads = options.model.threads;
+  const int threads = job.model.threads;
   job.log.line(fmt::format("{} tokens over {} rank{} x {} thread{}, attention {}, cache {}",
                            options.tokens.size(), ranks, ranks == 1 ? "" : "s", threads,
                            threads == 1 ? "" : "s", job.choice.description, options.out.string()));
@@ -112,11 +88,11 @@ void run_one(const PromptRun& job, PrefillOptions options) {
   options.tokens = job.arguments.prompt.resolve(job.world(), tokenizer, false);
   ProgressDisplay display(job.log.is_active(), ProgressDisplay::Saves::cache);
   options.progress = [&](const Progress& progress) { display.show(progress); };
-  options.trace = job.arguments.trace;
   announce(job, options);
-  const PrefillReport report = prefill(job.session, options);
+  Model model(job.session, job.model);
+  const PrefillReport report = prefill(model, options);
   if (job.world().is_root()) job.log.line(to_table(report, job.context));
-  job.write_report([&] { return to_json(report, job.context); });
+  job.write_report([&] { return to_json(report, job.context).dump(2) + "\n"; });
 }
 
 // The prompts of --batch, one after the other through one model. What is complete is passed over,
@@ -141,7 +117,8 @@ class Batch {
       for (const std::string& id : prompts.ids()) files.writes("the cache", out_of(id));
       files.check();
     });
-    Prefiller model(job_.session, options_.model);
+    Model model(job_.session, job_.model);
+    model.load();
     const std::optional<Error> failed =
         prompts.for_each(tokenizer_, job_.arguments.prompt.mode(), job_.log,
                          [&](const std::string& id, std::vector<std::int32_t> tokens) {
@@ -161,14 +138,14 @@ class Batch {
     return std::filesystem::path(job_.arguments.out_folder) / (id + ".h5");
   }
 
-  void run_prompt(Prefiller& model, const std::string& id, std::vector<std::int32_t> tokens) {
+  void run_prompt(Model& model, const std::string& id, std::vector<std::int32_t> tokens) {
     options_.tokens = std::move(tokens);
     options_.out = out_of(id);
     options_.resume = !options_.force;
     ProgressDisplay display(job_.log.is_active(), ProgressDisplay::Saves::cache);
     options_.progress = [&](const Progress& progress) { display.show(progress); };
     announce(job_, options_);
-    finish_prompt(id, model.run(options_));
+    finish_prompt(id, prefill(model, options_));
   }
 
   void finish_prompt(const std::string& id, const PrefillReport& report) {
@@ -176,8 +153,7 @@ class Batch {
     if (!job_.world().is_root()) return;
     job_.log.line(report.computed_tokens == 0 ? id + ": complete already"
                                               : to_table(report, job_.context));
-    auto json = nlohmann::ordered_json::parse(to_json(report, job_.context));
-    reports_.push_back({{"id", id}, {"report", std::move(json)}});
+    reports_.push_back({{"id", id}, {"report", to_json(report, job_.context)}});
   }
 
   const PromptRun& job_;
@@ -204,10 +180,13 @@ void run(PrefillArguments& arguments, const Job& job) {
     files.check();
     if (!arguments.report.empty()) report = OutputFile(arguments.report);
   });
-  PrefillOptions options = options_of(arguments, choice.schedule);
-  options.model = arguments.model.resolve(job);
+  PrefillOptions& options = arguments.options;
+  options.run.schedule = choice.schedule;
+  options.should_stop = stop_requested;
+  const ModelOptions model = arguments.model.resolve(job);
   options.note = [&](const std::string& text) { log.note(text); };
   const PromptRun prompt_run = {.arguments = arguments,
+                                .model = model,
                                 .session = session,
                                 .log = log,
                                 .choice = choice,
@@ -238,7 +217,7 @@ Command add_prefill(CLI::App& app) {
       R"(Many prompts, one per line: {"id": "name", "prompt": "text"}, or "tokens": [1, 2])");
   prompt->require_option(1);
   auto* output = sub->add_option_group("Output");
-  output->add_option("--out", arguments->out, "The cache file to make");
+  output->add_option("--out", arguments->options.out, "The cache file to make");
   auto* folder = output->add_option(
       "--out-dir", arguments->out_folder,
       "With --batch: the folder of the cache files, ID.h5 for every line. Complete ones are passed "
@@ -246,26 +225,27 @@ Command add_prefill(CLI::App& app) {
   output->require_option(1);
   batch->needs(folder);
   folder->needs(batch);
-  auto* force = sub->add_flag("--force", arguments->force, "Replace the output when it exists");
-  sub->add_flag("--resume", arguments->resume,
+  auto* force =
+      sub->add_flag("--force", arguments->options.force, "Replace the output when it exists");
+  sub->add_flag("--resume", arguments->options.resume,
                 "Go on after the last commit of the output; start afresh when there is none")
       ->excludes(force);
-  sub->add_option("--prefix", arguments->prefix,
+  sub->add_option("--prefix", arguments->options.prefix,
                   "Copy from this cache file what its tokens have in common with the prompt");
   sub->add_option(
-         "--chunk-tokens", arguments->chunk_tokens,
+         "--chunk-tokens", arguments->options.chunk_tokens,
          "Commit every so many tokens (default: as memory allows, at most 131072 or 8192 a "
          "rank)")
       ->transform(whole_number(1, kMostTokens));
   arguments->attention.add_to(*sub);
-  add_layout_options(*sub, arguments->partition, arguments->kv_dtype);
-  sub->add_option("--reserve", arguments->reserve, "Room for so many decoded tokens")
+  add_layout_options(*sub, arguments->options.run);
+  sub->add_option("--reserve", arguments->options.reserve, "Room for so many decoded tokens")
       ->transform(whole_number(0, kMostTokens))
       ->capture_default_str();
-  sub->add_flag("--save-hidden", arguments->save_hidden,
+  sub->add_flag("--save-hidden", arguments->options.save_hidden,
                 "Also save the last hidden state of every token");
   sub->add_option("--report", arguments->report, "Write an account of the run to this JSON file");
-  sub->add_option("--trace", arguments->trace,
+  sub->add_option("--trace", arguments->options.trace,
                   "Write what each thread did when (Chrome trace format, for Perfetto)")
       ->excludes(batch);
   sub->add_flag("--quiet", arguments->quiet, "Say nothing unless something fails");

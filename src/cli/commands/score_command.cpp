@@ -29,8 +29,7 @@ struct ScoreArguments {
   AttentionArguments attention;
   PromptArguments prompt;
   std::string batch;
-  std::string partition = "auto";
-  std::string kv_dtype = "auto";
+  ScoreOptions options;
   std::string nll;
   bool quiet = false;
 };
@@ -73,6 +72,7 @@ class Scoring {
         job_(job),
         world_(job.session.mpi().world()),
         log_(log),
+        options_(arguments.options),
         tokenizer_(arguments.model.folder, log) {
     arguments.attention.pattern.share_mask(world_);
     world_.agree([&] {
@@ -85,9 +85,7 @@ class Scoring {
     for (const std::string& text : job.launch.notes) log.note(text);
     show_notes(log, summary_);
     if (!choice_.remark.empty()) log.note(choice_.remark);
-    options_.schedule = choice_.schedule;
-    options_.partition = arguments.partition;
-    options_.kv_dtype = arguments.kv_dtype;
+    options_.run.schedule = choice_.schedule;
     options_.should_stop = stop_requested;
   }
 
@@ -112,24 +110,25 @@ class Scoring {
     if (arguments_.batch.empty()) {
       std::vector<std::int32_t> tokens = arguments_.prompt.resolve(world_, tokenizer_, false);
       world_.agree([&] { require_tokens(summary_.vocabulary, tokens); });
-      Scorer model(job_.session, model_options);
-      score(model, "", std::move(tokens));
+      Model model(job_.session, model_options);
+      score_prompt(model, "", std::move(tokens));
       return std::nullopt;
     }
     const PromptBatch prompts(world_, arguments_.batch);
-    Scorer model(job_.session, model_options);
+    Model model(job_.session, model_options);
+    model.load();
     return prompts.for_each(tokenizer_, arguments_.prompt.mode(), log_,
                             [&](const std::string& id, std::vector<std::int32_t> tokens) {
-                              score(model, id, std::move(tokens));
+                              score_prompt(model, id, std::move(tokens));
                             });
   }
 
-  void score(Scorer& model, const std::string& id, std::vector<std::int32_t> tokens) {
+  void score_prompt(Model& model, const std::string& id, std::vector<std::int32_t> tokens) {
     options_.tokens = std::move(tokens);
     show_notes_on_length(log_, summary_, static_cast<std::int64_t>(options_.tokens.size()));
     ProgressDisplay display(log_.is_active(), ProgressDisplay::Saves::nothing);
     options_.progress = [&](const Progress& progress) { display.show(progress); };
-    const ScoreReport report = model.run(options_);
+    const ScoreReport report = score(model, options_);
     world_.agree([&] {
       if (!world_.is_root()) return;
       if (nll_) nll_.write(to_json(id, options_, report));
@@ -155,10 +154,10 @@ class Scoring {
   const Job& job_;
   const mpi::Communicator& world_;
   const Log& log_;
+  ScoreOptions& options_;
   LazyTokenizer tokenizer_;
   ModelSummary summary_;
   AttentionArguments::Choice choice_;
-  ScoreOptions options_;
   OutputFile nll_;  // on rank 0
 };
 
@@ -178,7 +177,7 @@ Command add_score(CLI::App& app) {
   prompt->add_option("--batch", arguments->batch, "Many prompts, as for prefill");
   prompt->require_option(1);
   arguments->attention.add_to(*sub);
-  add_layout_options(*sub, arguments->partition, arguments->kv_dtype);
+  add_layout_options(*sub, arguments->options.run);
   sub->add_option(
       "--nll", arguments->nll,
       "Write a JSON object per prompt to this file, one a line: log_probabilities of "

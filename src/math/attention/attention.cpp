@@ -28,7 +28,6 @@ void merge_key_block(const AttentionShape& shape, const AttentionState& state, M
                      AttentionScratch& scratch) {
   const std::int64_t d = shape.head_dim;
   const std::int64_t score_ld = padded_keys(shape);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   for (std::int64_t tile = ceil_div(keys_present, kKeyTile) - 1; tile >= 0; --tile) {
     const std::int64_t first_key = tile * kKeyTile;
     const std::int64_t keys = std::min(kKeyTile, keys_present - first_key);
@@ -47,7 +46,7 @@ void merge_key_block(const AttentionShape& shape, const AttentionState& state, M
                        .rows = rows,
                        .depth = d,
                        .columns = used,
-                       .scale = scale});
+                       .scale = shape.scale});
       for (std::int64_t r = 0; r < rows; ++r) {
         const std::int64_t token = (row + r) % shape.block;
         const std::int64_t count = diagonal ? std::min(used, token + 1 - first_key) : used;

@@ -9,10 +9,11 @@
 // recurrence (arXiv 2205.14135), Algorithm 1.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "base/aligned_buffer.hpp"
-#include "math/compute.hpp"
+#include "math/linear/compute.hpp"
 #include "math/linear/gemm.hpp"
 
 namespace powerprefill {
@@ -26,6 +27,7 @@ struct AttentionShape {
   std::int64_t block;        // B
   std::int64_t head_dim;     // D
   Compute compute = Compute::f32;
+  float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));  // of scores
   std::int64_t rows() const { return group_heads * block; }
 };
 

@@ -45,7 +45,7 @@ void pack(const KeyValueRows& rows, std::int64_t first, std::int64_t present, st
   for (std::int64_t k = 0; k < keys; ++k) {
     std::memset(row[0], 0, static_cast<std::size_t>(columns) * 2);
     if (k < present) {
-      load_row(rows.dtype, rows.key + (first + k) * rows.row_bytes, head_dim, row[0]);
+      load_row(rows.key.dtype, rows.key.data + (first + k) * rows.key.stride, head_dim, row[0]);
     }
     const auto* pairs = reinterpret_cast<const std::uint32_t*>(row[0]);
     for (std::int64_t d = 0; d < columns / 2; ++d) packed_keys[d * keys + k] = pairs[d];
@@ -54,7 +54,8 @@ void pack(const KeyValueRows& rows, std::int64_t first, std::int64_t present, st
     for (const int half : {0, 1}) {
       std::memset(row[half], 0, static_cast<std::size_t>(columns) * 2);
       if (k + half < present) {
-        load_row(rows.dtype, rows.value + (first + k + half) * rows.row_bytes, head_dim, row[half]);
+        load_row(rows.value.dtype, rows.value.data + (first + k + half) * rows.value.stride,
+                 head_dim, row[half]);
       }
     }
     std::uint16_t* to = packed_values + k * columns;
@@ -68,10 +69,9 @@ void pack(const KeyValueRows& rows, std::int64_t first, std::int64_t present, st
 }  // namespace
 
 void merge_key_block_bf16(Bf16Isa isa, const AttentionShape& shape, const Bf16State& state,
-                          const KeyValueRows& rows, std::int64_t keys_present, bool diagonal,
-                          Bf16Scratch& scratch) {
+                          const KeyValueRows& rows, bool diagonal, Bf16Scratch& scratch) {
   const std::int64_t columns = round_up(shape.head_dim, kBf16Columns);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+  const std::int64_t keys_present = rows.key.rows;
   const Bf16Kernels& kernels = bf16_kernels(isa);
   kernels.begin();
   for (std::int64_t tile = ceil_div(shape.block, kBf16KeyTile) - 1; tile >= 0; --tile) {
@@ -103,7 +103,7 @@ void merge_key_block_bf16(Bf16Isa isa, const AttentionShape& shape, const Bf16St
                              .keys = keys,
                              .used_keys = round_up(most, kBf16Rows),
                              .columns = columns,
-                             .scale = scale};
+                             .scale = shape.scale};
       kernels.scores(step);
       kernels.softmax(step);
       kernels.values(step);

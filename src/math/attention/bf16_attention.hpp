@@ -10,7 +10,8 @@
 #include "base/aligned_buffer.hpp"
 #include "base/dtype.hpp"
 #include "math/attention/attention.hpp"
-#include "math/compute.hpp"
+#include "math/attention/key_value_rows.hpp"
+#include "math/linear/compute.hpp"
 
 namespace powerprefill {
 
@@ -41,17 +42,8 @@ struct Bf16State {
   float* out;                  // (padded rows, padded D)
 };
 
-// Keys and values in memory: (B, D) of `dtype`, rows row_bytes apart.
-struct KeyValueRows {
-  const std::byte* key;
-  const std::byte* value;
-  std::int64_t row_bytes;
-  DType dtype;
-};
-
-// Like merge_key_block(). @pre isa is not none
+// Like merge_key_block(), for the keys that are present. @pre isa is not none
 void merge_key_block_bf16(Bf16Isa isa, const AttentionShape& shape, const Bf16State& state,
-                          const KeyValueRows& rows, std::int64_t keys_present, bool diagonal,
-                          Bf16Scratch& scratch);
+                          const KeyValueRows& rows, bool diagonal, Bf16Scratch& scratch);
 
 }  // namespace powerprefill

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "math/compute.hpp"
+#include "math/linear/compute.hpp"
 
 namespace powerprefill {
 

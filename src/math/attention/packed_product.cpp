@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "math/simd.hpp"
+#include "math/rows/simd.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "math/attention/packed_product.cpp"

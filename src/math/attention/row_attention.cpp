@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "math/rows/convert.hpp"
-#include "math/simd.hpp"
+#include "math/rows/simd.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "math/attention/row_attention.cpp"

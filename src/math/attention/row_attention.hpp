@@ -5,17 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/dtype.hpp"
+#include "math/attention/key_value_rows.hpp"
 
 namespace powerprefill {
-
-// Keys or values of one head: `rows` rows of D elements, `stride` bytes apart, any alignment.
-struct HeadRows {
-  DType dtype;
-  const std::byte* data;
-  std::int64_t stride;
-  std::int64_t rows;
-};
 
 // scores[h ld + t] = scale query[h] . keys[t], for queries (heads, D) of f32. The value of a score
 // depends on its own operands only.

@@ -8,8 +8,9 @@
 #include <vector>
 
 #include "base/thread_pool.hpp"
-#include "math/compute.hpp"
+#include "math/linear/compute.hpp"
 #include "math/linear/gemm.hpp"
+#include "math/rows/row_ops.hpp"
 
 namespace powerprefill {
 
@@ -20,14 +21,17 @@ inline constexpr std::int64_t kTileTokens = 256;
 // Outputs of every GEMM but the last of a layer, which has the rest.
 inline constexpr std::int64_t kPanelOutputs = 1024;
 
-// A weight matrix (outputs, inputs), ready for one compute type.
+class WeightForm;
+
+// A weight matrix (outputs, inputs) in one of the forms of weight_form.hpp. A view.
 struct WeightMatrix {
-  Compute compute = Compute::f32;
-  std::span<const float> values = {};      // row-major; f32, or bf16 values when emulated
-  std::span<const std::byte> packed = {};  // bf16: see math/bf16_matmul.hpp
+  const WeightForm* form = nullptr;
+  std::span<const std::byte> data = {};
   WeightMatrix() = default;
-  WeightMatrix(std::span<const float> f32) : values(f32) {}     // NOLINT: implicit on purpose
-  WeightMatrix(const std::vector<float>& f32) : values(f32) {}  // NOLINT: likewise
+  WeightMatrix(const WeightForm& of, std::span<const std::byte> bytes) : form(&of), data(bytes) {}
+  // Row-major f32.
+  WeightMatrix(std::span<const float> f32);     // NOLINT: implicit on purpose
+  WeightMatrix(const std::vector<float>& f32);  // NOLINT: likewise
 };
 
 struct Linear {
@@ -49,16 +53,19 @@ struct OperandView {
 void apply_linear(ThreadPool& pool, const Linear& linear, std::int64_t tiles, OperandView x,
                   MatrixSpan y, bool accumulate, const std::function<void()>& between = {});
 
-// The feed-forward layer's first half, SwiGLU: gate and up (outputs, inputs) without biases.
+// The first half of a gated feed-forward layer (SwiGLU and its kind): gate and up (outputs, inputs)
+// without biases.
 struct GatedLinear {
   WeightMatrix gate;
   WeightMatrix up;
   std::int64_t inputs;
   std::int64_t outputs;
+  Activation activation = Activation::silu;
 };
 
-// silu(x gate^T) (x up^T) for `tiles` tiles, elementwise, into `y`: rows of operands that lie end
-// to end, (tiles kTileTokens, outputs). The two products never leave the core that computes them.
+// activation(x gate^T) (x up^T) for `tiles` tiles, elementwise, into `y`: rows of operands that lie
+// end to end, (tiles kTileTokens, outputs). The two products never leave the core that computes
+// them.
 void apply_gated(ThreadPool& pool, const GatedLinear& linear, std::int64_t tiles, OperandView x,
                  void* y, const std::function<void()>& between = {});
 
@@ -67,5 +74,9 @@ void apply_gated(ThreadPool& pool, const GatedLinear& linear, std::int64_t tiles
 // and for the logits.
 void apply_linear_row(ThreadPool& pool, const Linear& linear, const float* x, std::int64_t begin,
                       std::int64_t end, float* y);
+
+// The layer's outputs [first, first + count) as a layer of their own; `first` is a multiple of
+// kPanelOutputs.
+Linear outputs_of(const Linear& linear, std::int64_t first, std::int64_t count);
 
 }  // namespace powerprefill

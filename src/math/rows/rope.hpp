@@ -20,6 +20,8 @@ class RopeTable {
   // (D/2) each.
   const float* cosine(std::int64_t position) const { return row(cosine_, position); }
   const float* sine(std::int64_t position) const { return row(sine_, position); }
+  // Elements of a head that are turned.
+  std::int64_t dimensions() const { return 2 * half_; }
   std::int64_t bytes() const { return static_cast<std::int64_t>(cosine_.bytes() + sine_.bytes()); }
 
  private:

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "math/simd.hpp"
+#include "math/rows/simd.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "math/rows/row_ops.cpp"

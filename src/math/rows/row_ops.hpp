@@ -12,6 +12,16 @@ void rms_norm(const float* x, const float* weight, float epsilon, std::int64_t n
 // gate[i] = silu(gate[i]) up[i], silu(v) = v / (1 + exp(-v)).
 void silu_multiply(float* gate, const float* up, std::int64_t n);
 
+// What a gated feed-forward layer makes of its gate.
+enum class Activation { silu };
+// gate[i] = activation(gate[i]) up[i]
+inline void activate_multiply(Activation activation, float* gate, const float* up, std::int64_t n) {
+  switch (activation) {
+    case Activation::silu:
+      silu_multiply(gate, up, n);
+  }
+}
+
 // y[i] += x[i]
 void add(float* y, const float* x, std::int64_t n);
 

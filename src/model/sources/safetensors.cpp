@@ -1,6 +1,5 @@
 #include "model/sources/safetensors.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -147,38 +146,18 @@ void refuse_overlap(const std::filesystem::path& path,
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
-    : file_(FileHandle::open(path, O_RDONLY, ErrorCode::input)),
-      version_(file_.version(ErrorCode::input)) {
-  const Header header = read_header(file_, version_.size);
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
+  const Header header = read_header(file_.handle(), file_.bytes());
   for (const auto& [name, object] : header.object.items()) {
     if (name == "__metadata__") continue;
     try {
       tensors_.emplace(name,
-                       read_tensor(object, header.data_begin, version_.size - header.data_begin));
+                       read_tensor(object, header.data_begin, file_.bytes() - header.data_begin));
     } catch (const std::invalid_argument& error) {
       fail(path, fmt::format("tensor {}: {}", shortened(name), error.what()));
     }
   }
   refuse_overlap(path, tensors_);
-}
-
-void SafetensorsFile::read(std::int64_t offset, std::span<std::byte> bytes) const {
-  try {
-    file_.read_at(bytes, offset, ErrorCode::input);
-  } catch (const Error&) {
-    require_unchanged();  // says more, if that is the reason
-    throw;
-  }
-}
-
-void SafetensorsFile::require_unchanged() const {
-  const FileHandle::Version now = file_.version(ErrorCode::input);
-  if (now == version_) return;
-  throw Error(ErrorCode::input,
-              fmt::format("{} changed while it was read (it had {} bytes, and has {}); run the "
-                          "command again when nothing writes to it",
-                          path().string(), version_.size, now.size));
 }
 
 }  // namespace powerprefill

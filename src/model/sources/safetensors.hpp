@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "files/files.hpp"
+#include "model/sources/tensor_source.hpp"
 
 namespace powerprefill {
 
@@ -29,21 +29,11 @@ class SafetensorsFile {
   // are not checked.
   explicit SafetensorsFile(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const noexcept { return file_.path(); }
+  const TensorFile& file() const noexcept { return file_; }
   const std::map<std::string, Tensor>& tensors() const noexcept { return tensors_; }
 
-  // Of what read() will be asked for soon.
-  void will_read(std::int64_t offset, std::int64_t bytes) const noexcept {
-    file_.will_read(offset, bytes);
-  }
-  // The bytes from `offset` of the file on. Throws Error(input) when the file has become too short.
-  void read(std::int64_t offset, std::span<std::byte> bytes) const;
-  // Throws Error(input) when the file has changed since it was opened.
-  void require_unchanged() const;
-
  private:
-  FileHandle file_;
-  FileHandle::Version version_;
+  TensorFile file_;
   std::map<std::string, Tensor> tensors_;
 };
 

@@ -42,17 +42,22 @@ class Weights {
 
   // Collective over `node`, whose ranks and threads share the work of conversion. Throws an agreed
   // Error(input) naming the file and the tensor when the checkpoint is damaged or does not fit
-  // `config`: missing, misshapen, overlapping or out-of-range tensors, dtypes other than bf16, f16
-  // and f32, an index that names missing files.
+  // `config.tensors`: missing, misshapen, overlapping or out-of-range tensors, dtypes other than
+  // bf16, f16 and f32, values that are not finite, an index that names missing files.
   static Weights load(const std::filesystem::path& folder, const ModelConfig& config,
                       Compute compute, const mpi::Communicator& node, ThreadPool& pool,
                       const Placement& placement);
 
   Compute compute() const { return compute_; }
 
-  std::span<const float> embedding() const { return embedding_; }      // (V, E)
-  std::span<const float> final_norm() const { return final_norm_; }    // (E)
-  std::span<const float> output_head() const { return output_head_; }  // (V, E)
+  // The hidden state that a token begins with, (E).
+  std::span<const float> embedding_of(std::int64_t token) const {
+    return embedding_.subspan(static_cast<std::size_t>(token * hidden_),
+                              static_cast<std::size_t>(hidden_));
+  }
+  std::span<const float> final_norm() const { return final_norm_; }  // (E)
+  // From the final hidden state to the logits, (V, E).
+  Linear output_head() const { return {output_head_, {}, hidden_, vocabulary_}; }
   const LayerWeights& layer(std::int64_t index) const {
     return layers_[static_cast<std::size_t>(index)];
   }
@@ -66,11 +71,17 @@ class Weights {
   const std::string& location() const { return memory_.location(); }
 
  private:
+  template <typename Visit>
+  void for_each(const ModelTensors& tensors, const TensorParts& embedding,
+                const TensorParts& output_head, const Visit& visit);
+
   Compute compute_ = Compute::f32;
+  std::int64_t hidden_ = 0;
+  std::int64_t vocabulary_ = 0;
   mpi::SharedMemory memory_;
-  std::span<const float> embedding_;
-  std::span<const float> final_norm_;
-  std::span<const float> output_head_;
+  std::span<const float> embedding_;    // (V, E)
+  std::span<const float> final_norm_;   // (E)
+  std::span<const float> output_head_;  // (V, E)
   std::vector<LayerWeights> layers_;
   std::string fingerprint_;
 };

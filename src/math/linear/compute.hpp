@@ -3,8 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <string_view>
+
+#include "powerprefill/types.hpp"
 
 namespace powerprefill {
 
@@ -19,9 +20,8 @@ enum class Compute {
 enum class Bf16Isa { none, avx512, amx };
 Bf16Isa bf16_isa();
 
-// "auto" is bf16 where the CPU has it, else f32; "bf16" is emulated where it has not. Throws
-// Error(usage) for other names than auto, f32 and bf16.
-Compute compute_from_name(const std::string& name);
+// `automatic` is bf16 where this CPU has it, else f32; bf16 is emulated where it has not.
+Compute compute_for(ComputeType type);
 // "f32" or "bf16".
 std::string_view name_of(Compute compute);
 

@@ -1,4 +1,4 @@
-#include "model/sources/checkpoint.hpp"
+#include "model/sources/safetensors_folder.hpp"
 
 #include <fmt/format.h>
 
@@ -16,7 +16,10 @@ using nlohmann::json;
 
 namespace {
 
-bool is_there(const std::filesystem::path& path) {
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+bool is_present(const std::filesystem::path& path) {
   std::error_code ignored;
   return std::filesystem::exists(path, ignored);
 }
@@ -34,23 +37,19 @@ std::optional<DType> dtype_of(const std::string& name) {
 
 }  // namespace
 
-Checkpoint::Checkpoint(const std::filesystem::path& folder) : folder_(folder) {
-  const std::string single = "model.safetensors";
-  const std::filesystem::path index = folder / "model.safetensors.index.json";
-  if (is_there(folder / single)) {
-    for (const auto& [name, tensor] : open(single, "").tensors()) shards_.emplace(name, single);
-  } else if (is_there(index)) {
-    read_index(index);
+bool SafetensorsFolder::is_there(const std::filesystem::path& folder) {
+  return is_present(folder / kSingle) || is_present(folder / kIndex);
+}
+
+SafetensorsFolder::SafetensorsFolder(const std::filesystem::path& folder) : folder_(folder) {
+  if (is_present(folder / kSingle)) {
+    for (const auto& [name, tensor] : open(kSingle, "").tensors()) shards_.emplace(name, kSingle);
   } else {
-    throw Error(ErrorCode::input,
-                fmt::format("{} has neither model.safetensors nor model.safetensors.index.json; "
-                            "name the folder of a checkpoint, and convert one in another format "
-                            "(pytorch_model.bin, gguf) to safetensors first",
-                            folder.string()));
+    read_index(folder / kIndex);
   }
 }
 
-void Checkpoint::read_index(const std::filesystem::path& path) {
+void SafetensorsFolder::read_index(const std::filesystem::path& path) {
   const json index = read_json_object(path);
   const JsonFields fields(index, path.string());
   const json empty = json::object();
@@ -69,10 +68,11 @@ void Checkpoint::read_index(const std::filesystem::path& path) {
   index_ = path;
 }
 
-const SafetensorsFile& Checkpoint::open(const std::string& shard, const std::string& tensor) {
+const SafetensorsFile& SafetensorsFolder::open(const std::string& shard,
+                                               const std::string& tensor) {
   const auto known = files_.find(shard);
   if (known != files_.end()) return known->second;
-  if (!is_there(folder_ / shard)) {
+  if (!is_present(folder_ / shard)) {
     throw Error(ErrorCode::input,
                 fmt::format("{} is missing, although {} names it for the tensor {}; fetch the "
                             "whole checkpoint",
@@ -81,7 +81,7 @@ const SafetensorsFile& Checkpoint::open(const std::string& shard, const std::str
   return files_.try_emplace(shard, folder_ / shard).first->second;
 }
 
-std::vector<std::string> Checkpoint::names() const {
+std::vector<std::string> SafetensorsFolder::names() const {
   std::set<std::string> names;
   for (const auto& [name, shard] : shards_) names.insert(name);
   for (const auto& [shard, file] : files_) {
@@ -90,19 +90,19 @@ std::vector<std::string> Checkpoint::names() const {
   return {names.begin(), names.end()};
 }
 
-std::filesystem::path Checkpoint::file_of(const std::string& name) const {
+std::filesystem::path SafetensorsFolder::file_of(const std::string& name) const {
   if (const auto shard = shards_.find(name); shard != shards_.end()) return folder_ / shard->second;
   for (const auto& [shard, file] : files_) {
-    if (file.tensors().contains(name)) return file.path();
+    if (file.tensors().contains(name)) return file.file().path();
   }
   throw Error(ErrorCode::internal, "no file holds " + name);
 }
 
-void Checkpoint::require_unchanged() const {
-  for (const auto& [shard, file] : files_) file.require_unchanged();
+void SafetensorsFolder::require_unchanged() const {
+  for (const auto& [shard, file] : files_) file.file().require_unchanged();
 }
 
-Checkpoint::Tensor Checkpoint::find(const std::string& name, std::span<const std::int64_t> shape) {
+SourceTensor SafetensorsFolder::find(const std::string& name, std::span<const std::int64_t> shape) {
   const auto shard = shards_.find(name);
   if (shard == shards_.end()) {
     throw Error(ErrorCode::input, fmt::format("the checkpoint in {} has no tensor {} of shape {}; "
@@ -110,7 +110,7 @@ Checkpoint::Tensor Checkpoint::find(const std::string& name, std::span<const std
                                               folder_.string(), name, text_of(shape)));
   }
   const SafetensorsFile& file = open(shard->second, name);
-  const std::string path = file.path().string();
+  const std::string path = file.file().path().string();
   const auto found = file.tensors().find(name);
   if (found == file.tensors().end()) {
     throw Error(ErrorCode::input,
@@ -130,7 +130,8 @@ Checkpoint::Tensor Checkpoint::find(const std::string& name, std::span<const std
                                               "F16 and F32, so convert the checkpoint",
                                               name, path, tensor.dtype));
   }
-  return {*dtype, tensor.bytes / static_cast<std::int64_t>(bytes_of(*dtype)), &file, tensor.offset};
+  return {*dtype, tensor.bytes / static_cast<std::int64_t>(bytes_of(*dtype)), &file.file(),
+          tensor.offset};
 }
 
 }  // namespace powerprefill

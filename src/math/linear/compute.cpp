@@ -1,7 +1,6 @@
-#include "math/compute.hpp"
+#include "math/linear/compute.hpp"
 
 #include <cpuid.h>
-#include <fmt/format.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -9,7 +8,6 @@
 
 #include "math/linear/bf16_matmul.hpp"
 #include "math/rows/row_ops.hpp"
-#include "powerprefill/error.hpp"
 
 namespace powerprefill {
 
@@ -47,12 +45,11 @@ Bf16Isa bf16_isa() {
   return isa;
 }
 
-Compute compute_from_name(const std::string& name) {
+Compute compute_for(ComputeType type) {
   const bool native = bf16_isa() != Bf16Isa::none;
-  if (name == "f32" || (name == "auto" && !native)) return Compute::f32;
-  if (name == "bf16" || name == "auto") return native ? Compute::bf16 : Compute::bf16_emulated;
-  throw Error(ErrorCode::usage,
-              fmt::format("unknown compute type '{}'; choose auto, f32 or bf16", name));
+  if (type == ComputeType::f32) return Compute::f32;
+  if (type == ComputeType::automatic && !native) return Compute::f32;
+  return native ? Compute::bf16 : Compute::bf16_emulated;
 }
 
 std::string_view name_of(Compute compute) {

@@ -1,0 +1,131 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "cache/export.hpp"
+#include "cache/reader.hpp"
+#include "files/output_file.hpp"
+#include "mpi/session.hpp"
+#include "powerprefill/cache.hpp"
+
+namespace powerprefill {
+
+struct Cache::State {
+  CacheReader reader;
+  CacheInfo info;
+};
+
+namespace {
+
+CacheInfo info_of(const CacheReader& reader) {
+  const CacheHeader& header = reader.header();
+  return {.tokens = reader.tokens(),
+          .capacity = header.capacity,
+          .commits = reader.sequence(),
+          .block_tokens = header.block_tokens,
+          .num_layers = header.num_layers,
+          .num_kv_heads = header.num_kv_heads,
+          .head_dim = header.head_dim,
+          .hidden = header.hidden,
+          .vocabulary = header.vocabulary,
+          .dtype = std::string(name_of(header.dtype)),
+          .compute = header.compute == "f32" ? ComputeType::f32 : ComputeType::bf16,
+          .file_bytes = reader.file_bytes(),
+          .saves_hidden = header.saves_hidden,
+          .schedule = header.schedule,
+          .weights_fingerprint = header.weights_fingerprint,
+          .numerics = header.numerics,
+          .decoded_ranges = reader.decoded_ranges()};
+}
+
+float value_of(DType dtype, const std::byte* data, std::int64_t index) {
+  const auto at = [&](auto& value) {
+    std::copy_n(data + index * static_cast<std::int64_t>(sizeof value), sizeof value,
+                reinterpret_cast<std::byte*>(&value));
+    return value;
+  };
+  float wide = 0;
+  std::uint16_t half = 0;
+  switch (dtype) {
+    case DType::f32:
+      return at(wide);
+    case DType::bf16:
+      return f32_from_bf16(at(half));
+    case DType::f16:
+      break;
+  }
+  return f32_from_f16(at(half));
+}
+
+Cache::Verification public_form(CacheReader::Verification found) {
+  return {.bytes = found.bytes, .damage = std::move(found.damage)};
+}
+
+}  // namespace
+
+Cache::Cache(const std::filesystem::path& path) : state_(new State{CacheReader::open(path), {}}) {
+  state_->info = info_of(state_->reader);
+}
+Cache::Cache(Session& session, const std::filesystem::path& path)
+    : state_(new State{CacheReader::open_shared(session.mpi().world(), path), {}}) {
+  state_->info = info_of(state_->reader);
+}
+Cache::~Cache() = default;
+Cache::Cache(Cache&&) noexcept = default;
+Cache& Cache::operator=(Cache&&) noexcept = default;
+
+const CacheInfo& Cache::info() const {
+  return state_->info;
+}
+std::span<const std::int32_t> Cache::token_ids() const {
+  return state_->reader.token_ids();
+}
+std::span<const float> Cache::logits() const {
+  return state_->reader.logits();
+}
+std::span<const float> Cache::hidden() const {
+  return state_->reader.hidden();
+}
+
+void Cache::read(std::int64_t layer, Rows part, std::int64_t first, std::span<float> rows) const {
+  const CacheHeader& header = state_->reader.header();
+  const std::int64_t width = header.num_kv_heads * header.head_dim;
+  const std::int64_t end = first + std::ssize(rows) / width;
+  if (layer < 0 || layer >= header.num_layers || first < 0 || end > state_->reader.tokens() ||
+      std::ssize(rows) % width != 0) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("{} values from row {} on of layer {}; the cache has {} layers of {} "
+                    "rows of {} values",
+                    rows.size(), first, layer, header.num_layers, state_->reader.tokens(), width));
+  }
+  const std::int64_t block_tokens = header.block_tokens;
+  std::vector<std::byte> data;
+  for (std::int64_t at = first; at < end;) {
+    const std::int64_t block = at / block_tokens;
+    const std::int64_t begin = block * block_tokens;
+    const std::int64_t stop = std::min(end, begin + block_tokens);
+    data.resize(static_cast<std::size_t>(state_->reader.rows_of(block) * header.row_bytes()));
+    state_->reader.read_block(layer, part == Rows::key ? KvPart::key : KvPart::value, block, data);
+    for (std::int64_t i = (at - begin) * width; i < (stop - begin) * width; ++i) {
+      rows[static_cast<std::size_t>(i + (begin - first) * width)] =
+          value_of(header.dtype, data.data(), i);
+    }
+    at = stop;
+  }
+}
+
+Cache::Verification Cache::verify() const {
+  return public_form(state_->reader.verify());
+}
+Cache::Verification Cache::verify(Session& session) const {
+  return public_form(state_->reader.verify(session.mpi().world()));
+}
+
+std::int64_t Cache::export_safetensors(const std::filesystem::path& path, bool replace) const {
+  OutputFile file(path, replace ? OutputFile::Existing::replace : OutputFile::Existing::refuse);
+  return powerprefill::export_safetensors(state_->reader, file);
+}
+
+}  // namespace powerprefill

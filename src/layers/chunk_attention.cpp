@@ -1,0 +1,207 @@
+#include "layers/chunk_attention.hpp"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "base/checked.hpp"
+#include "plan/chunks.hpp"
+
+namespace powerprefill {
+
+namespace {
+
+// The layers of a model have heads of one shape: their cache has.
+AttentionShape shape_of(const ModelRecipe& recipe, std::int64_t block, Compute compute) {
+  const LayerRecipe& layer = recipe.layers.front();
+  return {.group_heads = layer.group(),
+          .block = block,
+          .head_dim = layer.head_dim,
+          .compute = compute,
+          .scale = layer.score_scale};
+}
+
+}  // namespace
+
+ChunkAttention::ChunkAttention(const Context& context)
+    : context_(context),
+      attention_(context.partition, context.world.rank(),
+                 shape_of(context.recipe, context.partition.block(), context.compute),
+                 context.kv_shape, context.pool.threads()) {
+  plan_patterns();
+  const std::int64_t blocks = context.partition.blocks_of(context.world.rank());
+  for (KvBlocks& kv : kv_) kv = KvBlocks(context.kv_shape, blocks);
+  std::size_t most = 0;
+  for (const LayerPattern& pattern : patterns_) most = std::max(most, pattern.past.size());
+  if (most > 0) {
+    past_stream_.emplace(context.past, context.kv_shape, context.partition.first_block(),
+                         static_cast<std::int64_t>(most), kPastBudget, context.past_row);
+  }
+}
+
+void ChunkAttention::plan_patterns() {
+  const Partition& partition = context_.partition;
+  const int rank = context_.world.rank();
+  for (const PatternSpec& spec : context_.schedule.layers) {
+    if (std::any_of(patterns_.begin(), patterns_.end(),
+                    [&](const LayerPattern& known) { return known.spec == spec; })) {
+      continue;
+    }
+    const auto pattern = make_pattern(spec);
+    LayerPattern entry;
+    entry.spec = spec;
+    entry.selection = BlockSelection::by_pattern(*pattern, partition, rank);
+    entry.plan = make_exchange_plan(*pattern, partition, rank);
+    entry.past = entry.selection.needed_below(partition.first_block());
+    patterns_.push_back(std::move(entry));
+  }
+  for (LayerPattern& entry : patterns_) {  // the plans have found their final place
+    entry.exchange = std::make_unique<KvExchange>(context_.world, entry.plan, partition,
+                                                  context_.kv_shape, context_.transfer);
+  }
+}
+
+ChunkAttention::LayerPattern& ChunkAttention::pattern_of(std::int64_t layer) {
+  const PatternSpec& spec = context_.schedule.layers[static_cast<std::size_t>(layer)];
+  return *std::find_if(patterns_.begin(), patterns_.end(),
+                       [&](const LayerPattern& entry) { return entry.spec == spec; });
+}
+
+void ChunkAttention::start(ChunkOutput* output, GoesOn goes_on) {
+  output_ = output;
+  goes_on_ = std::move(goes_on);
+  read_ahead(0);
+}
+
+void ChunkAttention::poll() {
+  for (LayerPattern& entry : patterns_) entry.exchange->poll();
+}
+
+void ChunkAttention::read_ahead(std::int64_t layer) {
+  if (past_stream_ && layer < std::ssize(context_.recipe.layers)) {
+    past_stream_->begin(layer, pattern_of(layer).past);
+  }
+}
+
+// The rows of the chunk's first block that are past.
+void ChunkAttention::read_first_block(std::int64_t layer, KvBlocks& kv) {
+  const Partition& partition = context_.partition;
+  const GlobalBlock first{partition.first_block()};
+  const std::int64_t rows = partition.first_new_token(first) - partition.first_token(first);
+  if (rows == 0 || partition.owner(first) != context_.world.rank()) return;
+  const auto bytes = static_cast<std::size_t>(rows * context_.kv_shape.row_bytes());
+  const std::int64_t local = partition.local(first).value;
+  context_.past.read_block(layer, KvPart::key, first.value, kv.keys(local, 1).first(bytes));
+  context_.past.read_block(layer, KvPart::value, first.value, kv.values(local, 1).first(bytes));
+}
+
+void ChunkAttention::begin(std::int64_t layer) {
+  KvBlocks& kv = kv_of(layer);
+  if (layer >= 2 && output_ != nullptr) {
+    const ZoneTimer timer(context_.zones, Zone::cache_wait);
+    output_->wait(kv);
+  }
+  read_first_block(layer, kv);
+  rows_ = {kv.keys(0, context_.rows.blocks()).data(), kv.values(0, context_.rows.blocks()).data()};
+}
+
+LayerAttention::KeyValueRow ChunkAttention::key_value(const Row& row) {
+  const std::int64_t at = row.index * context_.kv_shape.row_bytes();
+  return {rows_.key + at, rows_.value + at};
+}
+
+void ChunkAttention::share(std::int64_t layer, const std::function<void()>& check) {
+  // A value beyond f16 is likely enough that the ranks agree on it in every layer.
+  if (context_.kv_shape.dtype == DType::f16) {
+    context_.world.agree(check);
+  } else {
+    check();
+  }
+  LayerPattern& current = pattern_of(layer);
+  current.exchange->start(kv_of(layer));
+  ++current.layers;
+  if (output_ != nullptr) output_->take(layer, context_.rows, kv_of(layer));
+}
+
+void ChunkAttention::set_query(std::int64_t head, const Row& row, const float* query) {
+  const std::int64_t block = context_.rows.block();
+  store_operands(context_.compute, query, context_.kv_shape.head_dim,
+                 attention_.query(head, row.index / block, row.index % block));
+}
+
+void ChunkAttention::attend(std::int64_t layer) {
+  LayerPattern& current = pattern_of(layer);
+  KvExchange& exchange = *current.exchange;
+  PastStream* past = past_stream_ ? &*past_stream_ : nullptr;
+  const std::int64_t first = context_.partition.first_block();
+  const auto find = [&](std::int64_t block) {
+    return block < first ? past->find(block) : exchange.find(block);
+  };
+  const auto has_arrivals = [&] {
+    const bool arrived = exchange.take_arrivals();
+    return (past != nullptr && past->poll()) || arrived;
+  };
+  {
+    const ZoneTimer timer(context_.zones, Zone::attention);
+    attention_.begin(context_.pool, current.selection);
+  }
+  while (!attention_.is_done()) {
+    {
+      const ZoneTimer timer(context_.zones, Zone::attention);
+      attention_.advance(context_.pool, find, [this] { poll(); });
+    }
+    const std::int64_t pending = attention_.highest_pending();
+    exchange.release_above(pending);
+    if (past != nullptr) past->release_above(pending);
+    // What arrived during advance() is merged at once; otherwise wait.
+    if (attention_.is_done() || has_arrivals()) continue;
+    const ZoneTimer timer(context_.zones, pending < first ? Zone::past_wait : Zone::exchange_wait);
+    for (exchange.poll(); !has_arrivals(); exchange.poll()) std::this_thread::yield();
+  }
+  read_ahead(layer + 1);
+}
+
+void ChunkAttention::read_result(std::int64_t head, const Row& row, float* out) const {
+  const std::int64_t block = context_.rows.block();
+  attention_.read_result(head, row.index / block, row.index % block, out);
+}
+
+bool ChunkAttention::finish(std::int64_t layer) {
+  {
+    const ZoneTimer timer(context_.zones, Zone::exchange_wait);
+    pattern_of(layer).exchange->finish();
+  }
+  return goes_on_(layer + 1);
+}
+
+std::int64_t ChunkAttention::bytes() const {
+  std::int64_t bytes = attention_.bytes() + kv_[0].bytes() + kv_[1].bytes();
+  for (const LayerPattern& entry : patterns_) bytes += entry.exchange->buffer_bytes();
+  return bytes + (past_stream_ ? past_stream_->buffer_bytes() : 0);
+}
+
+std::int64_t ChunkAttention::bytes_received() const {
+  std::int64_t bytes = 0;
+  for (const LayerPattern& entry : patterns_) bytes += entry.exchange->bytes_received();
+  return bytes;
+}
+
+std::int64_t ChunkAttention::bytes_planned() const {
+  std::int64_t bytes = 0;
+  for (const LayerPattern& entry : patterns_) {
+    bytes += entry.layers * entry.plan.received_blocks() * 2 * context_.kv_shape.block_bytes();
+  }
+  return bytes;
+}
+
+std::vector<int> ChunkAttention::peers() const {
+  std::vector<int> peers;
+  for (const LayerPattern& entry : patterns_) {
+    for (const Share& share : entry.plan.receives) peers.push_back(share.peer);
+  }
+  std::sort(peers.begin(), peers.end());
+  peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
+  return peers;
+}
+
+}  // namespace powerprefill
