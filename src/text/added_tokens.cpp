@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "text/code_points.hpp"
-#include "text/utf8.hpp"
+#include "text/unicode/code_points.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "powerprefill/error.hpp"
-#include "text/byte_level.hpp"
-#include "text/utf8.hpp"
+#include "text/unicode/byte_spelling.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 

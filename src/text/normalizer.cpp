@@ -4,10 +4,10 @@
 
 #include <optional>
 
-#include "text/code_points.hpp"
-#include "text/limits.hpp"
-#include "text/unicode_forms.hpp"
-#include "text/utf8.hpp"
+#include "text/file_checks.hpp"
+#include "text/unicode/code_points.hpp"
+#include "text/unicode/forms.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "text/fields.hpp"
-#include "text/regex.hpp"
+#include "text/regex/regex.hpp"
 
 namespace powerprefill::text {
 

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "text/limits.hpp"
+#include "text/file_checks.hpp"
 
 namespace powerprefill::text {
 

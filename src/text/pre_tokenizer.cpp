@@ -4,9 +4,9 @@
 
 #include <optional>
 
-#include "text/limits.hpp"
-#include "text/split.hpp"
-#include "text/utf8.hpp"
+#include "text/file_checks.hpp"
+#include "text/regex/split.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 

@@ -14,7 +14,7 @@
 #include "text/added_tokens.hpp"
 #include "text/backend.hpp"
 #include "text/bpe.hpp"
-#include "text/limits.hpp"
+#include "text/file_checks.hpp"
 
 namespace powerprefill::text {
 

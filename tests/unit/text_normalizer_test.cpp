@@ -5,7 +5,7 @@
 
 #include "powerprefill/error.hpp"
 #include "text/normalizer.hpp"
-#include "text/unicode_forms.hpp"
+#include "text/unicode/forms.hpp"
 
 namespace powerprefill::text {
 namespace {

@@ -6,7 +6,7 @@
 #include "powerprefill/error.hpp"
 #include "support/tokenizer_writer.hpp"
 #include "text/pre_tokenizer.hpp"
-#include "text/split.hpp"
+#include "text/regex/split.hpp"
 
 namespace powerprefill::text {
 namespace {

@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "text/code_points.hpp"
 #include "text/normalizer.hpp"
 #include "text/pre_tokenizer.hpp"
-#include "text/regex.hpp"
-#include "text/utf8.hpp"
+#include "text/regex/regex.hpp"
+#include "text/unicode/code_points.hpp"
+#include "text/unicode/utf8.hpp"
 #include "unit/text_unicode_recorded.hpp"
 
 namespace powerprefill::text {

@@ -1,8 +1,8 @@
-#include "text/byte_level.hpp"
+#include "text/unicode/byte_spelling.hpp"
 
 #include <array>
 
-#include "text/utf8.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 

@@ -1,11 +1,11 @@
-#include "text/json_decoder.hpp"
+#include "text/detokenizer.hpp"
 
 #include <fmt/format.h>
 
 #include <charconv>
 
-#include "text/byte_level.hpp"
-#include "text/limits.hpp"
+#include "text/file_checks.hpp"
+#include "text/unicode/byte_spelling.hpp"
 
 namespace powerprefill::text {
 

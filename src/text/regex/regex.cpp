@@ -1,5 +1,5 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "text/regex.hpp"
+#include "text/regex/regex.hpp"
 
 #include <fmt/format.h>
 #include <pcre2.h>
@@ -13,7 +13,7 @@
 
 #include "json/json.hpp"
 #include "powerprefill/error.hpp"
-#include "text/regex_dialect.hpp"
+#include "text/regex/oniguruma_to_pcre2.hpp"
 
 namespace powerprefill::text {
 

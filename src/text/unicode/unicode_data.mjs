@@ -69,7 +69,7 @@ process.stdout.write(`// Written by unicode_data.mjs from the Unicode Character 
 // as the npm packages @unicode/unicode-* (MIT) have it. Copyright 1991-2025 Unicode, Inc., under the
 // Unicode License v3 (https://www.unicode.org/license.txt), which allows to copy, modify and
 // distribute the data files.
-#include "text/unicode_data.hpp"
+#include "text/unicode/unicode_data.hpp"
 
 namespace powerprefill::text::unicode_data {
 

@@ -1,5 +1,5 @@
 // From Oniguruma's Ruby syntax (doc/RE of Oniguruma) to PCRE2's (pcre2pattern(3)).
-#include "text/regex_dialect.hpp"
+#include "text/regex/oniguruma_to_pcre2.hpp"
 
 #include <fmt/format.h>
 
@@ -9,7 +9,7 @@
 
 #include "json/json.hpp"
 #include "powerprefill/error.hpp"
-#include "text/utf8.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 

@@ -1,4 +1,4 @@
-#include "text/limits.hpp"
+#include "text/file_checks.hpp"
 
 #include <fmt/format.h>
 
