@@ -7,7 +7,7 @@
 #include <optional>
 #include <utility>
 
-#include "json/json.hpp"
+#include "base/shortened.hpp"
 #include "powerprefill/error.hpp"
 #include "text/unicode/utf8.hpp"
 

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "json/json.hpp"
+#include "base/shortened.hpp"
 #include "powerprefill/error.hpp"
 #include "text/regex/oniguruma_to_pcre2.hpp"
 
