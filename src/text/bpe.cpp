@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "powerprefill/error.hpp"
+#include "text/file_checks.hpp"
 #include "text/unicode/byte_spelling.hpp"
 #include "text/unicode/utf8.hpp"
 
@@ -16,27 +17,27 @@ constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for
 
 }  // namespace
 
-Bpe::Bpe(const Fields& model, bool byte_level) : byte_level_(byte_level) {
-  const std::string type = model.string_or("type", "BPE");
-  if (type != "BPE") model.unsupported(fmt::format("the type `{}`", type));
+Bpe::Bpe(const JsonFields& model, bool byte_level) : byte_level_(byte_level) {
+  const std::string type = model.text("type").value_or("BPE");
+  if (type != "BPE") unsupported(model, fmt::format("the type `{}`", type));
   if (const auto* dropout = model.find("dropout"); dropout != nullptr && *dropout != 0.0) {
-    model.unsupported("a dropout of merges");
+    unsupported(model, "a dropout of merges");
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model.string_or(key, "").empty()) model.unsupported(fmt::format("a {}", key));
+    if (!model.text(key).value_or("").empty()) unsupported(model, fmt::format("a {}", key));
   }
-  ignore_merges_ = model.flag("ignore_merges", false);
-  fuse_unknown_ = model.flag("fuse_unk", false);
-  byte_fallback_ = model.flag("byte_fallback", false);
+  ignore_merges_ = model.boolean("ignore_merges").value_or(false);
+  fuse_unknown_ = model.boolean("fuse_unk").value_or(false);
+  byte_fallback_ = model.boolean("byte_fallback").value_or(false);
   const auto& vocabulary = model.need("vocab");
-  if (!vocabulary.is_object()) model.fail("key `vocab` is not an object");
+  if (!vocabulary.is_object()) fail(model, "key `vocab` is not an object");
   vocabulary_.reserve(vocabulary.size());
   for (const auto& [token, id] : vocabulary.items()) {
     vocabulary_.emplace(token, token_id(id, model));
   }
-  if (const std::string unknown = model.string_or("unk_token", ""); !unknown.empty()) {
+  if (const std::string unknown = model.text("unk_token").value_or(""); !unknown.empty()) {
     const auto found = vocabulary_.find(unknown);
-    if (found == vocabulary_.end()) model.fail(fmt::format("unk_token `{}` has no id", unknown));
+    if (found == vocabulary_.end()) fail(model, fmt::format("unk_token `{}` has no id", unknown));
     unknown_ = found->second;
   }
   read_merges(model);
@@ -49,16 +50,16 @@ Bpe::Bpe(const Fields& model, bool byte_level) : byte_level_(byte_level) {
   }
 }
 
-void Bpe::read_merges(const Fields& model) {
+void Bpe::read_merges(const JsonFields& model) {
   const auto& merges = model.need("merges");
-  if (!merges.is_array()) model.fail("key `merges` is not a list");
+  if (!merges.is_array()) fail(model, "key `merges` is not a list");
   merges_ = MergeTable(merges.size());
   spaces_begin_words_ = !byte_level_ && vocabulary_.contains(kSpace);
   std::int32_t rank = 0;
   const auto id_of = [&](std::string_view token) {
     const auto found = vocabulary_.find(token);
     if (found == vocabulary_.end()) {
-      model.fail(fmt::format("merge {} is about `{}`, which has no id", rank, token));
+      fail(model, fmt::format("merge {} is about `{}`, which has no id", rank, token));
     }
     return found->second;
   };
@@ -69,7 +70,7 @@ void Bpe::read_merges(const Fields& model) {
       const auto& text = merge.get_ref<const std::string&>();
       const std::size_t space = text.find(' ');
       if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-        model.fail(fmt::format("merge {} is not two tokens and a space", rank));
+        fail(model, fmt::format("merge {} is not two tokens and a space", rank));
       }
       left = text.substr(0, space);
       right = text.substr(space + 1);
@@ -78,7 +79,7 @@ void Bpe::read_merges(const Fields& model) {
       left = merge[0].get<std::string>();
       right = merge[1].get<std::string>();
     } else {
-      model.fail(fmt::format("merge {} is neither a string nor a pair of them", rank));
+      fail(model, fmt::format("merge {} is neither a string nor a pair of them", rank));
     }
     if (right.starts_with(kSpace) && !left.ends_with(kSpace)) spaces_begin_words_ = false;
     merges_.set(id_of(left), id_of(right), {rank, id_of(left + right)});
@@ -86,7 +87,7 @@ void Bpe::read_merges(const Fields& model) {
   }
 }
 
-void Bpe::read_bytes(const Fields& model) {
+void Bpe::read_bytes(const JsonFields& model) {
   bytes_.fill(-1);
   for (unsigned byte = 0; byte < 256; ++byte) {
     std::string token;
@@ -100,7 +101,7 @@ void Bpe::read_bytes(const Fields& model) {
     // Bytes that UTF-8 never has may be left out.
     const bool needed = byte < 0xF5 && byte != 0xC0 && byte != 0xC1;
     if (byte_level_ && needed && bytes_[byte] < 0 && !unknown_) {
-      model.fail(fmt::format("the vocabulary has no token for byte 0x{:02X}", byte));
+      fail(model, fmt::format("the vocabulary has no token for byte 0x{:02X}", byte));
     }
   }
 }

@@ -36,44 +36,45 @@ std::string fall_back(std::string token) {
 
 }  // namespace
 
-JsonDecoder::JsonDecoder(const Fields& description) : joined_by_spaces_(false) {
+JsonDecoder::JsonDecoder(const JsonFields& description) : joined_by_spaces_(false) {
   add(description);
 }
 
-void JsonDecoder::add(const Fields& description) {
-  const std::string type = description.string("type");
+void JsonDecoder::add(const JsonFields& description) {
+  const std::string type = description.need_text("type");
   const auto count = [&](const std::string& key) {
     return description.find(key) == nullptr ? 0 : token_id(description.need(key), description);
   };
   if (type == "Sequence") {
-    for (const Fields& part : description.objects("decoders")) add(part);
+    for (const JsonFields& part : description.need_objects("decoders")) add(part);
   } else if (type == "Fuse") {
     fused_ = true;
   } else if (type == "Strip") {
-    const bool usual = fused_ && description.string("content") == " " && count("stop") == 0;
-    if (!usual) description.unsupported("a `Strip` of other than spaces at the text's start");
+    const bool usual = fused_ && description.need_text("content") == " " && count("stop") == 0;
+    if (!usual) unsupported(description, "a `Strip` of other than spaces at the text's start");
     spaces_off_start_ += count("start");
   } else if (fused_) {
-    description.unsupported(fmt::format("the decoder `{}` behind `Fuse`", type));
+    unsupported(description, fmt::format("the decoder `{}` behind `Fuse`", type));
   } else if (type == "ByteLevel") {
     steps_.push_back({Step::Kind::byte_level, {}, {}});
   } else if (type == "ByteFallback") {
     steps_.push_back({Step::Kind::byte_fallback, {}, {}});
   } else if (type == "Replace") {
-    const Fields pattern = description.object("pattern");
-    if (pattern.find("String") == nullptr) description.unsupported("a `Replace` of a pattern");
-    const std::string from = pattern.string("String");
-    if (from.empty()) description.fail("the pattern is empty");
-    steps_.push_back({Step::Kind::replace, from, description.string("content")});
+    const JsonFields pattern = description.need_fields("pattern");
+    if (pattern.find("String") == nullptr) unsupported(description, "a `Replace` of a pattern");
+    const std::string from = pattern.need_text("String");
+    if (from.empty()) fail(description, "the pattern is empty");
+    steps_.push_back({Step::Kind::replace, from, description.need_text("content")});
   } else if (type == "Metaspace") {
-    const bool adds = description.flag("add_prefix_space", true);
-    const std::string scheme = description.string_or("prepend_scheme", adds ? "always" : "never");
+    const bool adds = description.boolean("add_prefix_space").value_or(true);
+    const std::string scheme =
+        description.text("prepend_scheme").value_or(adds ? "always" : "never");
     first_token_without_spaces_ = scheme != "never";
-    const std::string space = description.string("replacement");
-    if (space.empty()) description.fail("the replacement is empty");
+    const std::string space = description.need_text("replacement");
+    if (space.empty()) fail(description, "the replacement is empty");
     steps_.push_back({Step::Kind::replace, space, " "});
   } else {
-    description.unsupported(fmt::format("the decoder `{}`", type));
+    unsupported(description, fmt::format("the decoder `{}`", type));
   }
   check_steps(steps_.size(), description);
 }

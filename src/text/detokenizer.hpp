@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "text/fields.hpp"
+#include "json/json_fields.hpp"
 #include "text/token_texts.hpp"
 
 namespace powerprefill::text {
@@ -15,7 +15,7 @@ class JsonDecoder {
   // Without a decoder: tokens as the file spells them, with a space between them.
   JsonDecoder() = default;
   // Throws Error(input) that names what is not supported.
-  explicit JsonDecoder(const Fields& description);
+  explicit JsonDecoder(const JsonFields& description);
 
   // The bytes that one token stands for.
   std::string bytes_of(std::string token) const;
@@ -29,7 +29,7 @@ class JsonDecoder {
     std::string from;  // replace
     std::string to;
   };
-  void add(const Fields& description);
+  void add(const JsonFields& description);
 
   std::vector<Step> steps_;
   bool joined_by_spaces_ = true;

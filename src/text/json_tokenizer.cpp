@@ -19,22 +19,20 @@ namespace powerprefill::text {
 
 namespace {
 
-constexpr std::int64_t kLargestFile = std::int64_t{256} << 20;
-
 template <typename Part>
-Part part_or_none(const Fields& file, const std::string& key) {
-  return file.find(key) == nullptr ? Part() : Part(file.object(key));
+Part part_or_none(const JsonFields& file, const std::string& key) {
+  return file.find(key) == nullptr ? Part() : Part(file.need_fields(key));
 }
 
-std::vector<AddedToken> read_added_tokens(const Fields& file, const Vocabulary& vocabulary) {
+std::vector<AddedToken> read_added_tokens(const JsonFields& file, const Vocabulary& vocabulary) {
   std::vector<AddedToken> tokens;
   if (file.find("added_tokens") == nullptr) return tokens;
-  for (const Fields& entry : file.objects("added_tokens")) {
+  for (const JsonFields& entry : file.need_objects("added_tokens")) {
     AddedToken token = read_added_token(entry, token_id(entry.need("id"), entry));
     const auto same = vocabulary.find(token.content);
     if (same != vocabulary.end() && same->second != token.id) {
-      entry.fail(fmt::format("`{}` has id {} here and {} in the vocabulary", token.content,
-                             token.id, same->second));
+      fail(entry, fmt::format("`{}` has id {} here and {} in the vocabulary", token.content,
+                              token.id, same->second));
     }
     tokens.push_back(std::move(token));
   }
@@ -43,10 +41,10 @@ std::vector<AddedToken> read_added_tokens(const Fields& file, const Vocabulary& 
 
 class JsonTokenizer : public Backend {
  public:
-  JsonTokenizer(const Fields& file, const TokenizerConfig& config)
+  JsonTokenizer(const JsonFields& file, const TokenizerConfig& config)
       : normalizer_(part_or_none<Normalizer>(file, "normalizer")),
         pre_tokenizer_(part_or_none<PreTokenizer>(file, "pre_tokenizer")),
-        model_(file.object("model"), pre_tokenizer_.is_byte_level()),
+        model_(file.need_fields("model"), pre_tokenizer_.is_byte_level()),
         post_processor_(part_or_none<PostProcessor>(file, "post_processor")) {
     const Vocabulary& vocabulary = model_.vocabulary();
     std::vector<AddedToken> added = read_added_tokens(file, vocabulary);
@@ -186,8 +184,8 @@ class JsonTokenizer : public Backend {
 
 std::unique_ptr<Backend> load_tokenizer_json(const std::filesystem::path& path,
                                              const TokenizerConfig& config) {
-  const nlohmann::json json = read_json_file(path, kLargestFile);
-  return std::make_unique<JsonTokenizer>(Fields(json, path.string()), config);
+  const nlohmann::json json = read_json_file(path, kLargestTokenizer);
+  return std::make_unique<JsonTokenizer>(tokenizer_fields(json, path.string()), config);
 }
 
 }  // namespace powerprefill::text

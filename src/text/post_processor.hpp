@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "text/fields.hpp"
+#include "json/json_fields.hpp"
 
 namespace powerprefill::text {
 
@@ -16,11 +16,11 @@ struct PostProcessor {
   PostProcessor() = default;
   // TemplateProcessing (of one text), ByteLevel, and sequences of them. Throws Error(input) that
   // names what is not supported.
-  explicit PostProcessor(const Fields& description) { add(description); }
+  explicit PostProcessor(const JsonFields& description) { add(description); }
 
  private:
-  void add(const Fields& description);
-  void add_template(const Fields& description);
+  void add(const JsonFields& description);
+  void add_template(const JsonFields& description);
 };
 
 }  // namespace powerprefill::text

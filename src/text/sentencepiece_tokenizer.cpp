@@ -23,7 +23,6 @@ namespace {
 using sentencepiece::SentencePieceProcessor;
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
-constexpr std::int64_t kLargestFile = std::int64_t{256} << 20;
 // Fields of a message that follow it replace its own: normalizer_spec.add_dummy_prefix = false.
 constexpr std::string_view kWithoutPrefix("\x1A\x02\x18\x00", 4);
 
@@ -78,7 +77,7 @@ class SentencePieceTokenizer : public Backend {
  public:
   SentencePieceTokenizer(const std::filesystem::path& path, const TokenizerConfig& config)
       : path_(path) {
-    const std::string bytes = read_text_file(path, ErrorCode::input, kLargestFile);
+    const std::string bytes = read_text_file(path, ErrorCode::input, kLargestTokenizer);
     load(model_, bytes, path);
     // transformers 5 takes its class for Llama as if it said so.
     const bool is_llama =

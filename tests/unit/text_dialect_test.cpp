@@ -5,6 +5,7 @@
 #include <string>
 
 #include "powerprefill/error.hpp"
+#include "text/file_checks.hpp"
 #include "text/normalizer.hpp"
 
 namespace powerprefill::text {
@@ -78,7 +79,7 @@ std::string replace(const char* pattern, const char* text) {
   const nlohmann::json description = {
       {"type", "Replace"}, {"pattern", {{"Regex", pattern}}}, {"content", "_"}};
   RegexScratch scratch;
-  return Normalizer(Fields(description, "test"))(text, scratch);
+  return Normalizer(tokenizer_fields(description, "test"))(text, scratch);
 }
 
 TEST(RegexDialect, matches_what_the_reference_does) {
