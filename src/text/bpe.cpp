@@ -11,12 +11,6 @@
 
 namespace powerprefill::text {
 
-namespace {
-
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
-
-}  // namespace
-
 Bpe::Bpe(const JsonFields& model, bool byte_level) : byte_level_(byte_level) {
   const std::string type = model.text("type").value_or("BPE");
   if (type != "BPE") unsupported(model, fmt::format("the type `{}`", type));
@@ -54,7 +48,7 @@ void Bpe::read_merges(const JsonFields& model) {
   const auto& merges = model.need("merges");
   if (!merges.is_array()) fail(model, "key `merges` is not a list");
   merges_ = MergeTable(merges.size());
-  spaces_begin_words_ = !byte_level_ && vocabulary_.contains(kSpace);
+  spaces_begin_words_ = !byte_level_ && vocabulary_.contains(kSpaceMark);
   std::int32_t rank = 0;
   const auto id_of = [&](std::string_view token) {
     const auto found = vocabulary_.find(token);
@@ -81,7 +75,7 @@ void Bpe::read_merges(const JsonFields& model) {
     } else {
       fail(model, fmt::format("merge {} is neither a string nor a pair of them", rank));
     }
-    if (right.starts_with(kSpace) && !left.ends_with(kSpace)) spaces_begin_words_ = false;
+    if (right.starts_with(kSpaceMark) && !left.ends_with(kSpaceMark)) spaces_begin_words_ = false;
     merges_.set(id_of(left), id_of(right), {rank, id_of(left + right)});
     ++rank;
   }
@@ -94,7 +88,7 @@ void Bpe::read_bytes(const JsonFields& model) {
     if (byte_level_) {
       append_utf8(token, character_of_byte(static_cast<std::uint8_t>(byte)));
     } else if (byte_fallback_) {
-      token = fmt::format("<0x{:02X}>", byte);
+      token = fallback_of_byte(static_cast<std::uint8_t>(byte));
     }
     const auto found = vocabulary_.find(token);
     if (found != vocabulary_.end()) bytes_[byte] = found->second;
@@ -163,8 +157,8 @@ void Bpe::split(std::string_view word, std::vector<std::int32_t>& ids) const {
 // The length of the first part of `word` that no merge reaches out of.
 std::size_t Bpe::end_of_part(std::string_view word) const {
   std::size_t spaces = 0;
-  while (word.substr(spaces).starts_with(kSpace)) spaces += kSpace.size();
-  return std::min(word.find(kSpace, spaces), word.size());
+  while (word.substr(spaces).starts_with(kSpaceMark)) spaces += kSpaceMark.size();
+  return std::min(word.find(kSpaceMark, spaces), word.size());
 }
 
 void Bpe::encode(std::string_view word, std::vector<std::int32_t>& ids, WordCache& cache) const {

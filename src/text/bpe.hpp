@@ -11,7 +11,6 @@
 
 #include "json/json_fields.hpp"
 #include "text/merge.hpp"
-#include "text/merge_table.hpp"
 
 namespace powerprefill::text {
 

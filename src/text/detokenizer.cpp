@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
+#include <string_view>
+#include <utility>
 
 #include "text/file_checks.hpp"
 #include "text/unicode/byte_spelling.hpp"
@@ -25,16 +26,30 @@ std::string replace_all(const std::string& text, const std::string& from, const 
   return out.append(text, done);
 }
 
-// "<0x0A>" as its byte; else unchanged.
-std::string fall_back(std::string token) {
-  if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return token;
-  unsigned byte = 0;
-  const auto [stop, error] = std::from_chars(token.data() + 3, token.data() + 5, byte, 16);
-  if (error != std::errc() || stop != token.data() + 5) return token;
-  return {static_cast<char>(byte)};
-}
-
 }  // namespace
+
+std::string TokenReader::next(std::int32_t id) {
+  if (id < 0 || static_cast<std::size_t>(id) >= texts_->tokens.size()) return {};
+  const TokenTexts::Token& token = texts_->tokens[static_cast<std::size_t>(id)];
+  if (!token.exists || (skip_special_ && token.special)) return {};
+  const bool is_first = std::exchange(is_first_, false);
+  if (is_first && texts_->first_token_without_spaces) {
+    std::string bytes = token.bytes;
+    std::erase(bytes, ' ');
+    return stream_.feed(bytes);
+  }
+  if (!is_first && texts_->joined_by_spaces) return stream_.feed(' ' + token.bytes);
+  std::string_view bytes = token.bytes;
+  while (spaces_off_ > 0 && !bytes.empty()) {
+    if (!bytes.starts_with(' ')) {
+      spaces_off_ = 0;
+      break;
+    }
+    bytes.remove_prefix(1);
+    --spaces_off_;
+  }
+  return stream_.feed(bytes);
+}
 
 JsonDecoder::JsonDecoder(const JsonFields& description) : joined_by_spaces_(false) {
   add(description);
@@ -90,7 +105,7 @@ std::string JsonDecoder::bytes_of(std::string token) const {
         break;
       }
       case Step::Kind::byte_fallback:
-        token = fall_back(std::move(token));
+        if (const auto byte = byte_of_fallback(token)) token.assign(1, static_cast<char>(*byte));
         break;
       case Step::Kind::replace:
         token = replace_all(token, step.from, step.to, size);

@@ -68,7 +68,8 @@ class JsonTokenizer : public Backend {
     plain_ = TokenMatcher(std::move(plain));
     normalized_ = TokenMatcher(std::move(normalized));
     set_texts(part_or_none<JsonDecoder>(file, "decoder"), added);
-    surround(config);
+    post_processor_.apply_flags(
+        config, [&](std::string_view token) { return id_of(token); }, notes_);
   }
 
   std::vector<std::int32_t> encode(std::string_view text, SpecialTokens mode) const override {
@@ -118,44 +119,6 @@ class JsonTokenizer : public Backend {
   std::shared_ptr<const TokenTexts> texts() const override { return texts_; }
 
  private:
-  // What is put around a text. A template in tokenizer.json decides; without one the flags of
-  // tokenizer_config.json do, which transformers 5 leaves aside.
-  void surround(const TokenizerConfig& config) {
-    struct Side {
-      const char* flag;
-      const char* name;
-      std::optional<bool> wanted;
-      const std::optional<std::string>& token;
-      std::vector<std::int32_t>& ids;
-    };
-    for (const Side& side : {Side{"add_bos_token", "bos_token", config.adds_begin, config.begin,
-                                  post_processor_.before},
-                             Side{"add_eos_token", "eos_token", config.adds_end, config.end,
-                                  post_processor_.behind}}) {
-      if (!side.wanted) continue;
-      const auto id = side.token ? id_of(*side.token) : std::nullopt;
-      if (post_processor_.has_template) {
-        const bool has =
-            id ? std::ranges::find(side.ids, *id) != side.ids.end() : !side.ids.empty();
-        if (has != *side.wanted) {
-          notes_.push_back(fmt::format(
-              "tokenizer_config.json has {}: {}, but the template of tokenizer.json {} the {}; the "
-              "template is heeded, as transformers 5 does",
-              side.flag, *side.wanted, has ? "puts" : "does not put", side.name));
-        }
-      } else if (*side.wanted && id) {
-        side.ids.push_back(*id);
-        notes_.push_back(fmt::format(
-            "tokenizer_config.json has {}: true, of which tokenizer.json says nothing; the {} `{}` "
-            "is put, as transformers 4 does and transformers 5 does not",
-            side.flag, side.name, *side.token));
-      } else if (*side.wanted) {
-        notes_.push_back(fmt::format("tokenizer_config.json has {}: true, but no {}; none is put",
-                                     side.flag, side.name));
-      }
-    }
-  }
-
   void set_texts(const JsonDecoder& decoder, const std::vector<AddedToken>& added) {
     auto texts = std::make_shared<TokenTexts>();
     const auto put = [&](const std::string& token, std::int32_t id, bool special) {

@@ -34,8 +34,7 @@ std::string strip(std::string text, bool left, bool right) {
   }
   std::size_t end = text.size();
   while (right && end > begin) {
-    std::size_t start = end - 1;
-    while (start > begin && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
+    const std::size_t start = start_of_last(text, end);
     if (!white_space().contains(scan_at(text, start).value)) break;
     end = start;
   }

@@ -2,6 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
 #include "text/file_checks.hpp"
 
 namespace powerprefill::text {
@@ -44,6 +49,40 @@ void PostProcessor::add_template(const JsonFields& description) {
   // Of several templates in a row, the later ones are put around the earlier.
   before.insert(before.begin(), first.begin(), first.end());
   behind.insert(behind.end(), last.begin(), last.end());
+}
+
+void PostProcessor::apply_flags(const TokenizerConfig& config, const IdOf& id_of, Notes& notes) {
+  struct Side {
+    const char* flag;
+    const char* name;
+    std::optional<bool> wanted;
+    const std::optional<std::string>& token;
+    std::vector<std::int32_t>& ids;
+  };
+  for (const Side& side :
+       {Side{"add_bos_token", "bos_token", config.adds_begin, config.begin, before},
+        Side{"add_eos_token", "eos_token", config.adds_end, config.end, behind}}) {
+    if (!side.wanted) continue;
+    const auto id = side.token ? id_of(*side.token) : std::nullopt;
+    if (has_template) {
+      const bool has = id ? std::ranges::find(side.ids, *id) != side.ids.end() : !side.ids.empty();
+      if (has != *side.wanted) {
+        notes.push_back(fmt::format(
+            "tokenizer_config.json has {}: {}, but the template of tokenizer.json {} the {}; the "
+            "template is heeded, as transformers 5 does",
+            side.flag, *side.wanted, has ? "puts" : "does not put", side.name));
+      }
+    } else if (*side.wanted && id) {
+      side.ids.push_back(*id);
+      notes.push_back(fmt::format(
+          "tokenizer_config.json has {}: true, of which tokenizer.json says nothing; the {} `{}` "
+          "is put, as transformers 4 does and transformers 5 does not",
+          side.flag, side.name, *side.token));
+    } else if (*side.wanted) {
+      notes.push_back(fmt::format("tokenizer_config.json has {}: true, but no {}; none is put",
+                                  side.flag, side.name));
+    }
+  }
 }
 
 }  // namespace powerprefill::text

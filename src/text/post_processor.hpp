@@ -1,10 +1,12 @@
-// Which tokens are put around a text: the `post_processor` of tokenizer.json.
+// Which tokens are put around a text: the `post_processor` of tokenizer.json, or the flags of
+// tokenizer_config.json.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "json/json_fields.hpp"
+#include "text/tokenizer_config.hpp"
 
 namespace powerprefill::text {
 
@@ -17,6 +19,10 @@ struct PostProcessor {
   // TemplateProcessing (of one text), ByteLevel, and sequences of them. Throws Error(input) that
   // names what is not supported.
   explicit PostProcessor(const JsonFields& description) { add(description); }
+
+  // Heeds add_bos_token and add_eos_token where there is no template, which transformers 5 does
+  // not; notes what is not as they say. `id_of` knows every token, added ones included.
+  void apply_flags(const TokenizerConfig& config, const IdOf& id_of, Notes& notes);
 
  private:
   void add(const JsonFields& description);

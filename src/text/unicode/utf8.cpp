@@ -67,6 +67,12 @@ std::size_t find_broken(std::string_view text) {
   return std::string_view::npos;
 }
 
+std::size_t start_of_last(std::string_view text, std::size_t end) {
+  std::size_t start = end - 1;
+  while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
+  return start;
+}
+
 void append_utf8(std::string& text, char32_t character) {
   const auto put = [&](char32_t byte) { text.push_back(static_cast<char>(byte)); };
   if (character < 0x80) {
