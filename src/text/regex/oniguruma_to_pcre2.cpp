@@ -7,9 +7,7 @@
 #include <optional>
 #include <utility>
 
-#include "base/shortened.hpp"
-#include "powerprefill/error.hpp"
-#include "text/unicode/utf8.hpp"
+#include "text/regex/oniguruma_reader.hpp"
 
 namespace powerprefill::text {
 
@@ -17,19 +15,16 @@ namespace {
 
 constexpr std::size_t kDeepestGroups = 200;  // PCRE2's parser allows 250
 
-std::optional<unsigned> digit_of(char c, unsigned base) {
-  unsigned value = base;
-  if (c >= '0' && c <= '9') value = static_cast<unsigned>(c - '0');
-  if (c >= 'a' && c <= 'f') value = static_cast<unsigned>(c - 'a' + 10);
-  if (c >= 'A' && c <= 'F') value = static_cast<unsigned>(c - 'A' + 10);
-  return value < base ? std::optional(value) : std::nullopt;
+// Of both, with the same meaning.
+bool is_operator(char c) {
+  return c == '*' || c == '+' || c == '?' || c == '|' || c == '^' || c == '$';
 }
 
 bool is_ascii_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-// What stands between sets is PCRE2's as it is.
+// A set, by its number, or what stands between sets: PCRE2's syntax as it is.
 struct Piece {
   std::string syntax;
   std::optional<std::size_t> set;
@@ -52,15 +47,14 @@ std::string spelled(const std::vector<std::uint8_t>& letters) {
 
 class Translator {
  public:
-  Translator(std::string_view pattern, const std::string& where)
-      : pattern_(pattern), where_(where) {}
+  Translator(std::string_view pattern, const std::string& where) : in_(pattern, where) {}
 
   LetterPattern run() {
-    while (next_ < pattern_.size()) plain();
+    while (!in_.at_end()) plain();
     while (!groups_.empty() && groups_.back().isolated) leave();
-    if (!groups_.empty()) refuse("a group without an end");
+    if (!groups_.empty()) in_.refuse("a group without an end");
     auto alphabet = Alphabet::of(sets_);
-    if (!alphabet) refuse("a choice of more than 255 kinds of characters");
+    if (!alphabet) in_.refuse("a choice of more than 255 kinds of characters");
     std::string out;
     for (const Piece& piece : pieces_) {
       out += piece.set ? spelled(alphabet->letters(*piece.set)) : piece.syntax;
@@ -74,28 +68,6 @@ class Translator {
     bool isolated = false;  // of options in the middle, which ends with the group around it
   };
 
-  [[noreturn]] void refuse(std::string_view what) const {
-    throw Error(ErrorCode::input,
-                fmt::format("{}: {} is not supported in the regular expression `{}`", where_, what,
-                            shortened(pattern_, 200)));
-  }
-
-  bool follows(std::string_view text) const { return pattern_.substr(next_).starts_with(text); }
-  bool take(std::string_view text) {
-    if (!follows(text)) return false;
-    next_ += text.size();
-    return true;
-  }
-  char take_byte() {
-    if (next_ == pattern_.size()) refuse("an end in the middle");
-    return pattern_[next_++];
-  }
-  char32_t take_character() {
-    const Scan scan = scan_at(pattern_, next_);
-    next_ += scan.bytes;
-    return scan.value;
-  }
-
   void put(std::string_view syntax) {
     run_.clear();
     pieces_.push_back({std::string(syntax), std::nullopt});
@@ -106,81 +78,35 @@ class Translator {
     sets_.push_back(std::move(set));
   }
 
-  // The length of a quantifier with numbers here, or 0: then the brace is a character.
-  std::size_t braces() const {
-    std::size_t at = next_ + 1;
-    bool any = false;
-    for (bool comma = false; at < pattern_.size(); ++at) {
-      if (pattern_[at] == ',' && !comma) {
-        comma = true;
-      } else if (digit_of(pattern_[at], 10)) {
-        any = true;
-      } else {
-        break;
-      }
-    }
-    return any && at < pattern_.size() && pattern_[at] == '}' ? at + 1 - next_ : 0;
-  }
-
-  bool quantifier_follows() const {
-    if (next_ == pattern_.size()) return false;
-    const char c = pattern_[next_];
-    return c == '*' || c == '+' || c == '?' || (c == '{' && braces() > 0);
-  }
-
   void plain() {
-    const char c = pattern_[next_];
-    switch (c) {
-      case '\\':
-        ++next_;
-        plain_escape();
-        return;
-      case '[':
-        ++next_;
-        bracket();
-        return;
-      case '(':
-        ++next_;
-        enter();
-        return;
-      case ')':
-        ++next_;
-        while (!groups_.empty() && groups_.back().isolated) leave();
-        if (groups_.empty()) refuse("a group without a beginning");
-        leave();
-        return;
-      case '.':
-        ++next_;
-        put(CodePointSet::of('\n').complement());
-        return;
-      case '{':
-        if (braces() > 0) {
-          quantifier();
-          return;
-        }
-        break;
-      case '*':
-      case '+':
-      case '?':
-      case '|':
-      case '^':
-      case '$':
-        ++next_;
-        put(std::string_view(&c, 1));
-        return;
-      default:
-        break;
+    if (in_.take("\\")) {
+      plain_escape();
+    } else if (in_.take("[")) {
+      bracket();
+    } else if (in_.take("(")) {
+      enter();
+    } else if (in_.take(")")) {
+      while (!groups_.empty() && groups_.back().isolated) leave();
+      if (groups_.empty()) in_.refuse("a group without a beginning");
+      leave();
+    } else if (in_.take(".")) {
+      put(CodePointSet::of('\n').complement());
+    } else if (in_.follows("{") && in_.braces() > 0) {
+      quantifier();
+    } else if (is_operator(in_.next_byte())) {
+      put(in_.take_bytes(1));
+    } else {
+      literal(in_.take_character());
     }
-    literal(take_character());
   }
 
   void quantifier() {
-    const std::string_view text = pattern_.substr(next_, braces());
-    next_ += text.size();
+    const std::string_view text = in_.take_bytes(in_.braces());
     // Ruby: a repeated repetition; PCRE2: a possessive one.
-    if (follows("+")) refuse("`+` behind `}`");
+    if (in_.follows("+")) in_.refuse("`+` behind `}`");
     // Ruby: none or so many; PCRE2: so many, the fewer the better.
-    if (follows("?") && text.find(',') == std::string_view::npos) refuse("`?` behind `{n}`");
+    const bool is_exact = text.find(',') == std::string_view::npos;
+    if (is_exact && in_.follows("?")) in_.refuse("`?` behind `{n}`");
     put(text.starts_with("{,") ? fmt::format("{{0{}", text.substr(1)) : std::string(text));
   }
 
@@ -190,7 +116,7 @@ class Translator {
       return;
     }
     // A quantifier is about the last character alone.
-    std::u32string run = quantifier_follows() ? std::u32string() : run_;
+    std::u32string run = in_.quantifier_follows() ? std::u32string() : run_;
     run.push_back(folded(c));
     for (const auto& folding : unicode_data::kFullFolding) {
       std::u32string several;
@@ -198,173 +124,58 @@ class Translator {
         if (part != 0) several.push_back(part);
       }
       if (folding.from == c || run.ends_with(several)) {
-        refuse(
+        in_.refuse(
             "what is one character in some texts and several in others, without regard to case,");
       }
     }
     put(CodePointSet::of(c).without_regard_to_case());
-    run_ = quantifier_follows() ? std::u32string() : run;
-  }
-
-  // A character by its number, behind "\x", "\u" or "\0".
-  char32_t number(unsigned base, std::size_t least, std::size_t most) {
-    char32_t value = 0;
-    std::size_t count = 0;
-    while (count < most && next_ < pattern_.size()) {
-      const auto digit = digit_of(pattern_[next_], base);
-      if (!digit) break;
-      value = value * base + *digit;
-      ++next_;
-      ++count;
-    }
-    if (count < least) refuse("a character by an incomplete number");
-    return value;
-  }
-
-  // A single character that an escape stands for, or nothing: then nothing was read.
-  std::optional<char32_t> escaped_character() {
-    const std::size_t begin = next_;
-    const char c = take_byte();
-    switch (c) {
-      case 't':
-        return '\t';
-      case 'n':
-        return '\n';
-      case 'v':
-        return '\v';
-      case 'f':
-        return '\f';
-      case 'r':
-        return '\r';
-      case 'a':
-        return '\a';
-      case 'e':
-        return 0x1B;
-      case '0':
-        return number(8, 0, 2);
-      case 'u':
-        return checked(number(16, 4, 4));
-      case 'x': {
-        if (take("{")) {
-          const char32_t value = number(16, 1, 8);
-          if (!take("}")) refuse("more than one character in \\x{}");
-          return checked(value);
-        }
-        const char32_t value = number(16, 1, 2);
-        if (value > 0x7F) refuse("a byte of a character");
-        return value;
-      }
-      default:
-        break;
-    }
-    constexpr std::string_view kOthers = "123456789wWsSdDhHpPbBAzZGKRXkgcCMNOoQEyY";
-    next_ = begin;
-    if (kOthers.find(c) != std::string_view::npos && !is_brace_less_property()) return std::nullopt;
-    return take_character();
-  }
-
-  // "\pL" is the letters p and L to Oniguruma.
-  bool is_brace_less_property() const {
-    return (pattern_[next_] == 'p' || pattern_[next_] == 'P') &&
-           !pattern_.substr(next_ + 1).starts_with("{");
-  }
-
-  char32_t checked(char32_t c) const {
-    if (c > kLastCodePoint || (c >= 0xD800 && c <= 0xDFFF)) refuse("a number of no character");
-    return c;
-  }
-
-  // A set that an escape stands for, or nothing: then nothing was read.
-  std::optional<CodePointSet> escaped_set() {
-    const std::size_t begin = next_;
-    const char c = take_byte();
-    switch (c) {
-      case 's':
-        return white_space();
-      case 'S':
-        return white_space().complement();
-      case 'w':
-        return word_characters();
-      case 'W':
-        return word_characters().complement();
-      case 'd':
-        return property_set("Nd");
-      case 'D':
-        return property_set("Nd")->complement();
-      case 'h':
-        return hexadecimal();
-      case 'H':
-        return hexadecimal().complement();
-      case 'p':
-      case 'P': {
-        if (!take("{")) break;
-        const bool inverted = take("^");
-        const std::size_t end = pattern_.find('}', next_);
-        if (end == std::string_view::npos) refuse("a property without an end");
-        const std::string_view name = pattern_.substr(next_, end - next_);
-        next_ = end + 1;
-        auto set = property_set(name);
-        if (!set) refuse(fmt::format("the property `{}`", shortened(name)));
-        return inverted != (c == 'P') ? set->complement() : *set;
-      }
-      default:
-        break;
-    }
-    next_ = begin;
-    return std::nullopt;
-  }
-
-  static CodePointSet hexadecimal() {
-    CodePointSet out = CodePointSet::between('0', '9');
-    out.add(CodePointSet::between('a', 'f'));
-    out.add(CodePointSet::between('A', 'F'));
-    return out;
+    run_ = in_.quantifier_follows() ? std::u32string() : run;
   }
 
   void plain_escape() {
-    if (next_ == pattern_.size()) refuse("a lone backslash");
-    if (const auto c = escaped_character()) {
+    if (in_.at_end()) in_.refuse("a lone backslash");
+    if (const auto c = in_.escaped_character()) {
       literal(*c);
-    } else if (auto set = escaped_set()) {
+    } else if (auto set = in_.escaped_set()) {
       put(std::move(*set));
-    } else if (follows("A") || follows("z")) {
-      put(fmt::format("\\{}", take_byte()));
-    } else if (follows("b") || follows("B")) {
-      refuse("a word boundary");
+    } else if (in_.follows("A") || in_.follows("z")) {
+      put(fmt::format("\\{}", in_.take_byte()));
+    } else if (in_.follows("b") || in_.follows("B")) {
+      in_.refuse("a word boundary");
     } else {
-      refuse(fmt::format("\\{}", take_byte()));
+      in_.refuse(fmt::format("\\{}", in_.take_byte()));
     }
   }
 
   // The end of a range, or any other single character in a class.
   std::optional<char32_t> class_character() {
-    if (follows("[")) refuse("a class in a class");
-    if (!take("\\")) return take_character();
-    if (next_ == pattern_.size()) refuse("a lone backslash");
-    if (take("b")) return '\b';
-    return escaped_character();
+    if (in_.follows("[")) in_.refuse("a class in a class");
+    if (!in_.take("\\")) return in_.take_character();
+    if (in_.at_end()) in_.refuse("a lone backslash");
+    if (in_.take("b")) return '\b';
+    return in_.escaped_character();
   }
 
   void bracket() {
-    const bool inverted = take("^");
-    if (follows("]")) refuse("an empty class");
+    const bool inverted = in_.take("^");
+    if (in_.follows("]")) in_.refuse("an empty class");
     std::vector<CodePointRange> ranges;
-    while (!take("]")) {
-      if (next_ == pattern_.size()) refuse("a class without an end");
-      if (follows("&&")) refuse("`&&` in a class");
+    while (!in_.take("]")) {
+      if (in_.at_end()) in_.refuse("a class without an end");
+      if (in_.follows("&&")) in_.refuse("`&&` in a class");
       const auto first = class_character();
       if (!first) {
-        const auto set = escaped_set();
-        if (!set) refuse(fmt::format("\\{} in a class", take_byte()));
-        if (follows("-") && !follows("-]")) refuse("a range from a set");
+        const auto set = in_.escaped_set();
+        if (!set) in_.refuse(fmt::format("\\{} in a class", in_.take_byte()));
+        if (in_.follows("-") && !in_.follows("-]")) in_.refuse("a range from a set");
         ranges.insert(ranges.end(), set->ranges().begin(), set->ranges().end());
         continue;
       }
       char32_t last = *first;
-      if (follows("-") && !follows("-]")) {
-        ++next_;
+      if (in_.follows("-") && !in_.follows("-]")) {
+        in_.take("-");
         const auto end = class_character();
-        if (!end || *end < *first) refuse("a range without order");
+        if (!end || *end < *first) in_.refuse("a range without order");
         last = *end;
       }
       ranges.push_back({*first, last});
@@ -380,36 +191,33 @@ class Translator {
   // A character of a class that is several without regard to case makes no difference where the
   // class is repeated and has those, too.
   void check_folding(const CodePointSet& set) const {
-    const bool repeated = follows("+") || follows("*");
+    const bool repeated = in_.follows("+") || in_.follows("*");
     const CodePointSet closed = set.without_regard_to_case();
     for (const auto& folding : unicode_data::kFullFolding) {
       if (!closed.contains(folding.from)) continue;
       const bool has_all = std::ranges::all_of(
           folding.to, [&](char32_t part) { return part == 0 || closed.contains(part); });
       if (!repeated || !has_all) {
-        refuse("a class with what is several characters without regard to case");
+        in_.refuse("a class with what is several characters without regard to case");
       }
     }
   }
 
   void enter() {
-    if (groups_.size() >= kDeepestGroups) refuse("so deep a nesting of groups");
+    if (groups_.size() >= kDeepestGroups) in_.refuse("so deep a nesting of groups");
     Group group = {ignores_case_};
-    if (!take("?")) {
+    if (!in_.take("?")) {
       put("(?:");
-    } else if (follows("#")) {
-      const std::size_t end = pattern_.find(')', next_);
-      if (end == std::string_view::npos) refuse("a comment without an end");
-      next_ = end + 1;
+    } else if (in_.follows("#")) {
+      if (!in_.take_to(')')) in_.refuse("a comment without an end");
       return;
-    } else if (take(":")) {
+    } else if (in_.take(":")) {
       put("(?:");
-    } else if (follows("=") || follows("!") || follows(">")) {
-      put(fmt::format("(?{}", take_byte()));
-    } else if (follows("<=") || follows("<!")) {
-      put(fmt::format("(?{}", pattern_.substr(next_, 2)));
-      next_ += 2;
-    } else if (take("<")) {
+    } else if (in_.follows("=") || in_.follows("!") || in_.follows(">")) {
+      put(fmt::format("(?{}", in_.take_byte()));
+    } else if (in_.follows("<=") || in_.follows("<!")) {
+      put(fmt::format("(?{}", in_.take_bytes(2)));
+    } else if (in_.take("<")) {
       name();
       put("(?:");
     } else {
@@ -420,11 +228,10 @@ class Translator {
   }
 
   void name() {
-    const std::size_t end = pattern_.find('>', next_);
-    const std::string_view text = pattern_.substr(next_, end - next_);
-    const bool usual = end != std::string_view::npos && !text.empty() && is_ascii_letter(text[0]);
-    if (!usual) refuse("such a name of a group");
-    next_ = end + 1;
+    const auto text = in_.take_to('>');
+    if (!text || text->empty() || !is_ascii_letter(text->front())) {
+      in_.refuse("such a name of a group");
+    }
   }
 
   // "i:" and "i)" and their opposites. In the middle of a group, options last to its end, over
@@ -432,7 +239,7 @@ class Translator {
   void options(Group& group) {
     bool on = true;
     bool ignores_case = ignores_case_;
-    for (char c = take_byte();; c = take_byte()) {
+    for (char c = in_.take_byte();; c = in_.take_byte()) {
       if (c == 'i') {
         ignores_case = on;
       } else if (c == '-' && on) {
@@ -445,7 +252,7 @@ class Translator {
         group.isolated = c == ')';
         break;
       } else {
-        refuse(fmt::format("the option `{}` of a group", c));
+        in_.refuse(fmt::format("the option `{}` of a group", c));
       }
     }
     ignores_case_ = ignores_case;
@@ -457,9 +264,7 @@ class Translator {
     groups_.pop_back();
   }
 
-  std::string_view pattern_;
-  const std::string& where_;
-  std::size_t next_ = 0;
+  OnigurumaReader in_;
   bool ignores_case_ = false;
   std::vector<Group> groups_;
   std::vector<Piece> pieces_;
