@@ -7,6 +7,7 @@
 #include "powerprefill/error.hpp"
 #include "text/file_checks.hpp"
 #include "text/normalizer.hpp"
+#include "text/regex/regex.hpp"
 
 namespace powerprefill::text {
 namespace {
@@ -109,6 +110,8 @@ TEST(RegexDialect, the_rest_is_refused) {
                               "\\X",         "a**"}) {
     EXPECT_THROW(replace(pattern, "a"), Error) << pattern;
   }
+  const std::string nul_to_nothing("[\0-", 3);
+  EXPECT_THROW(Regex::from_oniguruma(nul_to_nothing, "test"), Error);
   // As deep as an expression may be, and deeper.
   const auto nested = [](int depth) {
     return std::string(static_cast<std::size_t>(depth), '(') + "a" +

@@ -174,6 +174,7 @@ class Translator {
       char32_t last = *first;
       if (in_.follows("-") && !in_.follows("-]")) {
         in_.take("-");
+        if (in_.at_end()) in_.refuse("a range without order");
         const auto end = class_character();
         if (!end || *end < *first) in_.refuse("a range without order");
         last = *end;
