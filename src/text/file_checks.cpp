@@ -24,7 +24,7 @@ Error wrong(const std::string& where, const std::string& problem) {
                                         shortened(problem, kLongestProblem))};
 }
 
-// Values are not quoted: they may be whole vocabularies.
+// Values are not quoted: one of another type may be a whole vocabulary.
 Error refusal(const std::string& where, const std::string& key, JsonProblem problem,
               const nlohmann::json* /*value*/) {
   switch (problem) {
