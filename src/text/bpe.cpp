@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "powerprefill/error.hpp"
 #include "text/file_checks.hpp"
