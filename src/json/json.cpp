@@ -63,12 +63,6 @@ json read_json_file(const std::filesystem::path& path, std::int64_t limit) {
   return parse_json(read_text_file(path, ErrorCode::input, limit), path.string());
 }
 
-std::string shortened(std::string_view text, std::size_t limit) {
-  if (text.size() <= limit) return std::string(text);
-  while (limit > 0 && (static_cast<unsigned char>(text[limit]) & 0xC0U) == 0x80U) --limit;
-  return fmt::format("{}...", text.substr(0, limit));
-}
-
 std::string quoted(const json& value, std::size_t limit) {
   return shortened(value.dump(-1, ' ', false, json::error_handler_t::replace), limit);
 }

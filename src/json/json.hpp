@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/shortened.hpp"
+
 namespace powerprefill {
 
 // The bound that serde_json has, too. Within it, values may be copied, compared, shown and
@@ -21,8 +23,6 @@ nlohmann::json parse_json(std::string_view text, const std::string& where);
 // The value in a file of at most `limit` bytes; Error(input) names the file.
 nlohmann::json read_json_file(const std::filesystem::path& path, std::int64_t limit);
 
-// `text`, or so many bytes of it as a message can hold, cut between characters, and "...".
-std::string shortened(std::string_view text, std::size_t limit = 80);
 // `value` as JSON, shortened.
 std::string quoted(const nlohmann::json& value, std::size_t limit = 80);
 

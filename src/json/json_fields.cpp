@@ -65,6 +65,26 @@ std::string with_quoted_infinities(const std::string& text) {
   return result;
 }
 
+const char* expected_by(JsonProblem problem) {
+  switch (problem) {
+    case JsonProblem::not_boolean:
+      return "true or false";
+    case JsonProblem::not_integer:
+      return "an integer";
+    case JsonProblem::not_number:
+      return "a finite number";
+    case JsonProblem::not_string:
+      return "a string";
+    case JsonProblem::not_array:
+      return "a list";
+    case JsonProblem::not_object:
+      return "an object";
+    case JsonProblem::missing:
+      break;
+  }
+  return "there";
+}
+
 }  // namespace
 
 json read_json_object(const std::filesystem::path& path, std::int64_t limit) {
@@ -75,6 +95,17 @@ json read_json_object(const std::filesystem::path& path, std::int64_t limit) {
                                               path.string(), value.type_name()));
   }
   return value;
+}
+
+Error json_refusal(const std::string& where, const std::string& key, JsonProblem problem,
+                   const json* value) {
+  if (value == nullptr) {
+    return {ErrorCode::input,
+            fmt::format("{}: key `{}` is missing; complete the file or fetch the checkpoint again",
+                        where, key)};
+  }
+  return {ErrorCode::input, fmt::format("{}: key `{}` is {}, not {}", where, key, quoted(*value),
+                                        expected_by(problem))};
 }
 
 bool JsonFields::mentions(const std::string& key) const {
@@ -90,7 +121,7 @@ std::optional<std::int64_t> JsonFields::integer(const std::string& key, std::int
                                                 std::int64_t highest) const {
   const json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_number_integer()) fail(key, fmt::format("is {}, not an integer", quoted(*value)));
+  if (!value->is_number_integer()) refuse(key, JsonProblem::not_integer, value);
   const std::optional<std::int64_t> integer = integer_of(*value);
   if (!integer || *integer < lowest || *integer > highest) {
     fail(key, fmt::format("is {}, outside {} to {}", quoted(*value), lowest, highest));
@@ -102,7 +133,7 @@ std::optional<double> JsonFields::number(const std::string& key) const {
   const json* value = find(key);
   if (value == nullptr) return std::nullopt;
   if (!value->is_number() || !std::isfinite(value->get<double>())) {
-    fail(key, fmt::format("is {}, not a finite number", quoted(*value)));
+    refuse(key, JsonProblem::not_number, value);
   }
   return value->get<double>();
 }
@@ -110,26 +141,50 @@ std::optional<double> JsonFields::number(const std::string& key) const {
 std::optional<bool> JsonFields::boolean(const std::string& key) const {
   const json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_boolean()) fail(key, fmt::format("is {}, not true or false", quoted(*value)));
+  if (!value->is_boolean()) refuse(key, JsonProblem::not_boolean, value);
   return value->get<bool>();
 }
 
 std::optional<std::string> JsonFields::text(const std::string& key) const {
   const json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_string()) fail(key, fmt::format("is {}, not a string", quoted(*value)));
+  if (!value->is_string()) refuse(key, JsonProblem::not_string, value);
   return value->get<std::string>();
 }
 
 std::optional<JsonFields> JsonFields::fields(const std::string& key) const {
   const json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_object()) fail(key, fmt::format("is {}, not an object", quoted(*value)));
-  return JsonFields(*value, where_ + ": " + key);
+  return fields_of(key, *value);
+}
+
+const json& JsonFields::need(const std::string& key) const {
+  const json* value = find(key);
+  if (value == nullptr) refuse(key, JsonProblem::missing);
+  return *value;
+}
+
+std::vector<JsonFields> JsonFields::need_objects(const std::string& key) const {
+  const json& list = need(key);
+  if (!list.is_array()) refuse(key, JsonProblem::not_array, &list);
+  std::vector<JsonFields> result;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    result.push_back(fields_of(fmt::format("{}[{}]", key, i), list[i]));
+  }
+  return result;
+}
+
+JsonFields JsonFields::fields_of(const std::string& key, const json& value) const {
+  if (!value.is_object()) refuse(key, JsonProblem::not_object, &value);
+  return {value, fmt::format("{}: {}", where_, shortened(key)), refusal_};
 }
 
 void JsonFields::fail(const std::string& key, const std::string& problem) const {
   throw Error(ErrorCode::input, fmt::format("{}: key `{}` {}", where_, key, problem));
+}
+
+void JsonFields::refuse(const std::string& key, JsonProblem problem, const json* value) const {
+  throw refusal_(where_, key, problem, value);
 }
 
 }  // namespace powerprefill

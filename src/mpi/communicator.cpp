@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/checked.hpp"
-#include "json/json.hpp"
+#include "base/shortened.hpp"
 #include "mpi/check.hpp"
 #include "mpi/session.hpp"
 

@@ -2,19 +2,12 @@
 
 #include <algorithm>
 
-#include "text/code_points.hpp"
-#include "text/utf8.hpp"
+#include "text/unicode/code_points.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 
 namespace {
-
-// The start of the character that ends at `end`, which is not 0.
-std::size_t start_of_last(std::string_view text, std::size_t end) {
-  std::size_t start = end - 1;
-  while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
-  return start;
-}
 
 bool is_word(char32_t character) {
   return rust_word_characters().contains(character);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "powerprefill/tokenizer.hpp"
-#include "text/token_texts.hpp"
+#include "text/detokenizer.hpp"
 #include "text/tokenizer_config.hpp"
 
 namespace powerprefill::text {

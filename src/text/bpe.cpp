@@ -3,40 +3,36 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "powerprefill/error.hpp"
-#include "text/byte_level.hpp"
-#include "text/utf8.hpp"
+#include "text/file_checks.hpp"
+#include "text/unicode/byte_spelling.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 
-namespace {
-
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
-
-}  // namespace
-
-Bpe::Bpe(const Fields& model, bool byte_level) : byte_level_(byte_level) {
-  const std::string type = model.string_or("type", "BPE");
-  if (type != "BPE") model.unsupported(fmt::format("the type `{}`", type));
+Bpe::Bpe(const JsonFields& model, bool byte_level) : byte_level_(byte_level) {
+  const std::string type = model.text("type").value_or("BPE");
+  if (type != "BPE") unsupported(model, fmt::format("the type `{}`", type));
   if (const auto* dropout = model.find("dropout"); dropout != nullptr && *dropout != 0.0) {
-    model.unsupported("a dropout of merges");
+    unsupported(model, "a dropout of merges");
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model.string_or(key, "").empty()) model.unsupported(fmt::format("a {}", key));
+    if (!model.text(key).value_or("").empty()) unsupported(model, fmt::format("a {}", key));
   }
-  ignore_merges_ = model.flag("ignore_merges", false);
-  fuse_unknown_ = model.flag("fuse_unk", false);
-  byte_fallback_ = model.flag("byte_fallback", false);
+  ignore_merges_ = model.boolean("ignore_merges").value_or(false);
+  fuse_unknown_ = model.boolean("fuse_unk").value_or(false);
+  byte_fallback_ = model.boolean("byte_fallback").value_or(false);
   const auto& vocabulary = model.need("vocab");
-  if (!vocabulary.is_object()) model.fail("key `vocab` is not an object");
+  if (!vocabulary.is_object()) fail(model, "key `vocab` is not an object");
   vocabulary_.reserve(vocabulary.size());
   for (const auto& [token, id] : vocabulary.items()) {
     vocabulary_.emplace(token, token_id(id, model));
   }
-  if (const std::string unknown = model.string_or("unk_token", ""); !unknown.empty()) {
+  if (const std::string unknown = model.text("unk_token").value_or(""); !unknown.empty()) {
     const auto found = vocabulary_.find(unknown);
-    if (found == vocabulary_.end()) model.fail(fmt::format("unk_token `{}` has no id", unknown));
+    if (found == vocabulary_.end()) fail(model, fmt::format("unk_token `{}` has no id", unknown));
     unknown_ = found->second;
   }
   read_merges(model);
@@ -49,16 +45,16 @@ Bpe::Bpe(const Fields& model, bool byte_level) : byte_level_(byte_level) {
   }
 }
 
-void Bpe::read_merges(const Fields& model) {
+void Bpe::read_merges(const JsonFields& model) {
   const auto& merges = model.need("merges");
-  if (!merges.is_array()) model.fail("key `merges` is not a list");
+  if (!merges.is_array()) fail(model, "key `merges` is not a list");
   merges_ = MergeTable(merges.size());
-  spaces_begin_words_ = !byte_level_ && vocabulary_.contains(kSpace);
+  spaces_begin_words_ = !byte_level_ && vocabulary_.contains(kSpaceMark);
   std::int32_t rank = 0;
   const auto id_of = [&](std::string_view token) {
     const auto found = vocabulary_.find(token);
     if (found == vocabulary_.end()) {
-      model.fail(fmt::format("merge {} is about `{}`, which has no id", rank, token));
+      fail(model, fmt::format("merge {} is about `{}`, which has no id", rank, token));
     }
     return found->second;
   };
@@ -69,7 +65,7 @@ void Bpe::read_merges(const Fields& model) {
       const auto& text = merge.get_ref<const std::string&>();
       const std::size_t space = text.find(' ');
       if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-        model.fail(fmt::format("merge {} is not two tokens and a space", rank));
+        fail(model, fmt::format("merge {} is not two tokens and a space", rank));
       }
       left = text.substr(0, space);
       right = text.substr(space + 1);
@@ -78,29 +74,29 @@ void Bpe::read_merges(const Fields& model) {
       left = merge[0].get<std::string>();
       right = merge[1].get<std::string>();
     } else {
-      model.fail(fmt::format("merge {} is neither a string nor a pair of them", rank));
+      fail(model, fmt::format("merge {} is neither a string nor a pair of them", rank));
     }
-    if (right.starts_with(kSpace) && !left.ends_with(kSpace)) spaces_begin_words_ = false;
+    if (right.starts_with(kSpaceMark) && !left.ends_with(kSpaceMark)) spaces_begin_words_ = false;
     merges_.set(id_of(left), id_of(right), {rank, id_of(left + right)});
     ++rank;
   }
 }
 
-void Bpe::read_bytes(const Fields& model) {
+void Bpe::read_bytes(const JsonFields& model) {
   bytes_.fill(-1);
   for (unsigned byte = 0; byte < 256; ++byte) {
     std::string token;
     if (byte_level_) {
       append_utf8(token, character_of_byte(static_cast<std::uint8_t>(byte)));
     } else if (byte_fallback_) {
-      token = fmt::format("<0x{:02X}>", byte);
+      token = fallback_of_byte(static_cast<std::uint8_t>(byte));
     }
     const auto found = vocabulary_.find(token);
     if (found != vocabulary_.end()) bytes_[byte] = found->second;
     // Bytes that UTF-8 never has may be left out.
     const bool needed = byte < 0xF5 && byte != 0xC0 && byte != 0xC1;
     if (byte_level_ && needed && bytes_[byte] < 0 && !unknown_) {
-      model.fail(fmt::format("the vocabulary has no token for byte 0x{:02X}", byte));
+      fail(model, fmt::format("the vocabulary has no token for byte 0x{:02X}", byte));
     }
   }
 }
@@ -162,8 +158,8 @@ void Bpe::split(std::string_view word, std::vector<std::int32_t>& ids) const {
 // The length of the first part of `word` that no merge reaches out of.
 std::size_t Bpe::end_of_part(std::string_view word) const {
   std::size_t spaces = 0;
-  while (word.substr(spaces).starts_with(kSpace)) spaces += kSpace.size();
-  return std::min(word.find(kSpace, spaces), word.size());
+  while (word.substr(spaces).starts_with(kSpaceMark)) spaces += kSpaceMark.size();
+  return std::min(word.find(kSpaceMark, spaces), word.size());
 }
 
 void Bpe::encode(std::string_view word, std::vector<std::int32_t>& ids, WordCache& cache) const {

@@ -9,9 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "text/fields.hpp"
+#include "json/json_fields.hpp"
 #include "text/merge.hpp"
-#include "text/merge_table.hpp"
 
 namespace powerprefill::text {
 
@@ -45,7 +44,7 @@ class Bpe {
  public:
   // `byte_level`: words are bytes, which the vocabulary spells as characters. Throws Error(input)
   // that names what is not supported, or is inconsistent.
-  Bpe(const Fields& model, bool byte_level);
+  Bpe(const JsonFields& model, bool byte_level);
 
   // Appends the ids of `word`, which is not empty. Throws Error(input) for a character that the
   // vocabulary has no token for.
@@ -55,8 +54,8 @@ class Bpe {
   const Vocabulary& vocabulary() const noexcept { return vocabulary_; }
 
  private:
-  void read_merges(const Fields& model);
-  void read_bytes(const Fields& model);
+  void read_merges(const JsonFields& model);
+  void read_bytes(const JsonFields& model);
   void encode_part(std::string_view word, std::vector<std::int32_t>& ids, WordCache& cache) const;
   std::size_t end_of_part(std::string_view word) const;
   void split(std::string_view word, std::vector<std::int32_t>& ids) const;

@@ -9,8 +9,8 @@
 #include "text/added_tokens.hpp"
 #include "text/backend.hpp"
 #include "text/bpe.hpp"
-#include "text/json_decoder.hpp"
-#include "text/limits.hpp"
+#include "text/detokenizer.hpp"
+#include "text/file_checks.hpp"
 #include "text/normalizer.hpp"
 #include "text/post_processor.hpp"
 #include "text/pre_tokenizer.hpp"
@@ -19,22 +19,20 @@ namespace powerprefill::text {
 
 namespace {
 
-constexpr std::int64_t kLargestFile = std::int64_t{256} << 20;
-
 template <typename Part>
-Part part_or_none(const Fields& file, const std::string& key) {
-  return file.find(key) == nullptr ? Part() : Part(file.object(key));
+Part part_or_none(const JsonFields& file, const std::string& key) {
+  return file.find(key) == nullptr ? Part() : Part(file.need_fields(key));
 }
 
-std::vector<AddedToken> read_added_tokens(const Fields& file, const Vocabulary& vocabulary) {
+std::vector<AddedToken> read_added_tokens(const JsonFields& file, const Vocabulary& vocabulary) {
   std::vector<AddedToken> tokens;
   if (file.find("added_tokens") == nullptr) return tokens;
-  for (const Fields& entry : file.objects("added_tokens")) {
+  for (const JsonFields& entry : file.need_objects("added_tokens")) {
     AddedToken token = read_added_token(entry, token_id(entry.need("id"), entry));
     const auto same = vocabulary.find(token.content);
     if (same != vocabulary.end() && same->second != token.id) {
-      entry.fail(fmt::format("`{}` has id {} here and {} in the vocabulary", token.content,
-                             token.id, same->second));
+      fail(entry, fmt::format("`{}` has id {} here and {} in the vocabulary", token.content,
+                              token.id, same->second));
     }
     tokens.push_back(std::move(token));
   }
@@ -43,10 +41,10 @@ std::vector<AddedToken> read_added_tokens(const Fields& file, const Vocabulary& 
 
 class JsonTokenizer : public Backend {
  public:
-  JsonTokenizer(const Fields& file, const TokenizerConfig& config)
+  JsonTokenizer(const JsonFields& file, const TokenizerConfig& config)
       : normalizer_(part_or_none<Normalizer>(file, "normalizer")),
         pre_tokenizer_(part_or_none<PreTokenizer>(file, "pre_tokenizer")),
-        model_(file.object("model"), pre_tokenizer_.is_byte_level()),
+        model_(file.need_fields("model"), pre_tokenizer_.is_byte_level()),
         post_processor_(part_or_none<PostProcessor>(file, "post_processor")) {
     const Vocabulary& vocabulary = model_.vocabulary();
     std::vector<AddedToken> added = read_added_tokens(file, vocabulary);
@@ -70,7 +68,8 @@ class JsonTokenizer : public Backend {
     plain_ = TokenMatcher(std::move(plain));
     normalized_ = TokenMatcher(std::move(normalized));
     set_texts(part_or_none<JsonDecoder>(file, "decoder"), added);
-    surround(config);
+    post_processor_.apply_flags(
+        config, [&](std::string_view token) { return id_of(token); }, notes_);
   }
 
   std::vector<std::int32_t> encode(std::string_view text, SpecialTokens mode) const override {
@@ -120,44 +119,6 @@ class JsonTokenizer : public Backend {
   std::shared_ptr<const TokenTexts> texts() const override { return texts_; }
 
  private:
-  // What is put around a text. A template in tokenizer.json decides; without one the flags of
-  // tokenizer_config.json do, which transformers 5 leaves aside.
-  void surround(const TokenizerConfig& config) {
-    struct Side {
-      const char* flag;
-      const char* name;
-      std::optional<bool> wanted;
-      const std::optional<std::string>& token;
-      std::vector<std::int32_t>& ids;
-    };
-    for (const Side& side : {Side{"add_bos_token", "bos_token", config.adds_begin, config.begin,
-                                  post_processor_.before},
-                             Side{"add_eos_token", "eos_token", config.adds_end, config.end,
-                                  post_processor_.behind}}) {
-      if (!side.wanted) continue;
-      const auto id = side.token ? id_of(*side.token) : std::nullopt;
-      if (post_processor_.has_template) {
-        const bool has =
-            id ? std::ranges::find(side.ids, *id) != side.ids.end() : !side.ids.empty();
-        if (has != *side.wanted) {
-          notes_.push_back(fmt::format(
-              "tokenizer_config.json has {}: {}, but the template of tokenizer.json {} the {}; the "
-              "template is heeded, as transformers 5 does",
-              side.flag, *side.wanted, has ? "puts" : "does not put", side.name));
-        }
-      } else if (*side.wanted && id) {
-        side.ids.push_back(*id);
-        notes_.push_back(fmt::format(
-            "tokenizer_config.json has {}: true, of which tokenizer.json says nothing; the {} `{}` "
-            "is put, as transformers 4 does and transformers 5 does not",
-            side.flag, side.name, *side.token));
-      } else if (*side.wanted) {
-        notes_.push_back(fmt::format("tokenizer_config.json has {}: true, but no {}; none is put",
-                                     side.flag, side.name));
-      }
-    }
-  }
-
   void set_texts(const JsonDecoder& decoder, const std::vector<AddedToken>& added) {
     auto texts = std::make_shared<TokenTexts>();
     const auto put = [&](const std::string& token, std::int32_t id, bool special) {
@@ -186,8 +147,8 @@ class JsonTokenizer : public Backend {
 
 std::unique_ptr<Backend> load_tokenizer_json(const std::filesystem::path& path,
                                              const TokenizerConfig& config) {
-  const nlohmann::json json = read_json_file(path, kLargestFile);
-  return std::make_unique<JsonTokenizer>(Fields(json, path.string()), config);
+  const nlohmann::json json = read_json_file(path, kLargestTokenizer);
+  return std::make_unique<JsonTokenizer>(tokenizer_fields(json, path.string()), config);
 }
 
 }  // namespace powerprefill::text

@@ -4,10 +4,10 @@
 
 #include <optional>
 
-#include "text/code_points.hpp"
-#include "text/limits.hpp"
-#include "text/unicode_forms.hpp"
-#include "text/utf8.hpp"
+#include "text/file_checks.hpp"
+#include "text/unicode/code_points.hpp"
+#include "text/unicode/forms.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 
@@ -34,8 +34,7 @@ std::string strip(std::string text, bool left, bool right) {
   }
   std::size_t end = text.size();
   while (right && end > begin) {
-    std::size_t start = end - 1;
-    while (start > begin && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
+    const std::size_t start = start_of_last(text, end);
     if (!white_space().contains(scan_at(text, start).value)) break;
     end = start;
   }
@@ -61,14 +60,14 @@ std::string replace(const std::string& text, const Regex& pattern, const std::st
 
 }  // namespace
 
-Normalizer::Normalizer(const Fields& description) {
+Normalizer::Normalizer(const JsonFields& description) {
   add(description);
 }
 
-void Normalizer::add(const Fields& description) {
-  const std::string type = description.string("type");
+void Normalizer::add(const JsonFields& description) {
+  const std::string type = description.need_text("type");
   if (type == "Sequence") {
-    for (const Fields& part : description.objects("normalizers")) add(part);
+    for (const JsonFields& part : description.need_objects("normalizers")) add(part);
     return;
   }
   auto step = std::make_shared<Step>();
@@ -78,20 +77,20 @@ void Normalizer::add(const Fields& description) {
     step->kind = Step::Kind::lower_case;
   } else if (type == "Strip") {
     step->kind = Step::Kind::strip;
-    step->left = description.flag("strip_left", true);
-    step->right = description.flag("strip_right", true);
+    step->left = description.boolean("strip_left").value_or(true);
+    step->right = description.boolean("strip_right").value_or(true);
   } else if (type == "Prepend") {
     step->kind = Step::Kind::prepend;
-    step->text = description.string("prepend");
+    step->text = description.need_text("prepend");
   } else if (type == "Replace") {
     step->kind = Step::Kind::replace;
-    step->text = description.string("content");
-    const Fields pattern = description.object("pattern");
+    step->text = description.need_text("content");
+    const JsonFields pattern = description.need_fields("pattern");
     step->pattern = pattern.find("Regex") != nullptr
-                        ? Regex::from_oniguruma(pattern.string("Regex"), pattern.where())
-                        : Regex::literal(pattern.string("String"));
+                        ? Regex::from_oniguruma(pattern.need_text("Regex"), pattern.where())
+                        : Regex::literal(pattern.need_text("String"));
   } else {
-    description.unsupported(fmt::format("the normalizer `{}`", type));
+    unsupported(description, fmt::format("the normalizer `{}`", type));
   }
   steps_.push_back(std::move(step));
   check_steps(steps_.size(), description);

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "text/fields.hpp"
-#include "text/regex.hpp"
+#include "json/json_fields.hpp"
+#include "text/regex/regex.hpp"
 
 namespace powerprefill::text {
 
@@ -17,7 +17,7 @@ class Normalizer {
   // Changes nothing.
   Normalizer() = default;
   // Throws Error(input) that names what is not supported.
-  explicit Normalizer(const Fields& description);
+  explicit Normalizer(const JsonFields& description);
 
   bool is_identity() const noexcept { return steps_.empty(); }
   // `text` is well-formed UTF-8.
@@ -25,7 +25,7 @@ class Normalizer {
 
  private:
   struct Step;
-  void add(const Fields& description);
+  void add(const JsonFields& description);
   std::vector<std::shared_ptr<const Step>> steps_;
 };
 

@@ -1,10 +1,12 @@
-// Which tokens are put around a text: the `post_processor` of tokenizer.json.
+// Which tokens are put around a text: the `post_processor` of tokenizer.json, or the flags of
+// tokenizer_config.json.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "text/fields.hpp"
+#include "json/json_fields.hpp"
+#include "text/tokenizer_config.hpp"
 
 namespace powerprefill::text {
 
@@ -16,11 +18,15 @@ struct PostProcessor {
   PostProcessor() = default;
   // TemplateProcessing (of one text), ByteLevel, and sequences of them. Throws Error(input) that
   // names what is not supported.
-  explicit PostProcessor(const Fields& description) { add(description); }
+  explicit PostProcessor(const JsonFields& description) { add(description); }
+
+  // Heeds add_bos_token and add_eos_token where there is no template, which transformers 5 does
+  // not; notes what is not as they say. `id_of` knows every token, added ones included.
+  void apply_flags(const TokenizerConfig& config, const IdOf& id_of, Notes& notes);
 
  private:
-  void add(const Fields& description);
-  void add_template(const Fields& description);
+  void add(const JsonFields& description);
+  void add_template(const JsonFields& description);
 };
 
 }  // namespace powerprefill::text

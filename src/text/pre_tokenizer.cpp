@@ -4,9 +4,9 @@
 
 #include <optional>
 
-#include "text/limits.hpp"
-#include "text/split.hpp"
-#include "text/utf8.hpp"
+#include "text/file_checks.hpp"
+#include "text/regex/split.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 
@@ -43,15 +43,15 @@ struct PreTokenizer::Stage {
   std::optional<Split> split;
 };
 
-PreTokenizer::PreTokenizer(const Fields& description) {
+PreTokenizer::PreTokenizer(const JsonFields& description) {
   add(description);
 }
 
-void PreTokenizer::add(const Fields& description) {
-  const std::string type = description.string("type");
-  if (byte_level_) description.unsupported("a pre-tokenizer behind `ByteLevel`");
+void PreTokenizer::add(const JsonFields& description) {
+  const std::string type = description.need_text("type");
+  if (byte_level_) unsupported(description, "a pre-tokenizer behind `ByteLevel`");
   if (type == "Sequence") {
-    for (const Fields& part : description.objects("pretokenizers")) add(part);
+    for (const JsonFields& part : description.need_objects("pretokenizers")) add(part);
     return;
   }
   auto stage = std::make_shared<Stage>();
@@ -59,55 +59,57 @@ void PreTokenizer::add(const Fields& description) {
     stage->split = Split{Regex::from_oniguruma(pattern, description.where()), behavior, invert};
   };
   if (type == "Split") {
-    const Fields pattern = description.object("pattern");
+    const JsonFields pattern = description.need_fields("pattern");
     const SplitBehavior behavior =
-        split_behavior(description.string("behavior"), description.where());
-    const bool invert = description.flag("invert", false);
+        split_behavior(description.need_text("behavior"), description.where());
+    const bool invert = description.boolean("invert").value_or(false);
     if (pattern.find("Regex") != nullptr) {
-      split(pattern.string("Regex"), behavior, invert);
+      split(pattern.need_text("Regex"), behavior, invert);
     } else {
-      const std::string text = pattern.string("String");
-      if (text.empty()) description.fail("the pattern is empty");
+      const std::string text = pattern.need_text("String");
+      if (text.empty()) fail(description, "the pattern is empty");
       stage->split = Split{Regex::literal(text), behavior, invert};
     }
   } else if (type == "ByteLevel") {
     byte_level_ = true;
-    if (description.flag("add_prefix_space", true)) {
+    if (description.boolean("add_prefix_space").value_or(true)) {
       stage->prefix = " ";
       stage->when = Prefix::unless_there;
     }
-    if (description.flag("use_regex", true)) split(kByteLevelPattern, SplitBehavior::isolated);
+    if (description.boolean("use_regex").value_or(true))
+      split(kByteLevelPattern, SplitBehavior::isolated);
   } else if (type == "Digits") {
-    const bool each = description.flag("individual_digits", false);
+    const bool each = description.boolean("individual_digits").value_or(false);
     stage->split =
         Split{Regex::one_of(digits()), each ? SplitBehavior::isolated : SplitBehavior::contiguous};
   } else if (type == "Punctuation") {
-    stage->split =
-        Split{Regex::one_of(punctuation()),
-              split_behavior(description.string_or("behavior", "Isolated"), description.where())};
+    stage->split = Split{
+        Regex::one_of(punctuation()),
+        split_behavior(description.text("behavior").value_or("Isolated"), description.where())};
   } else if (type == "Whitespace") {
     split(fmt::format(R"([{0}]+|[^{0}\s]+)", kRustWord), SplitBehavior::removed, true);
   } else if (type == "WhitespaceSplit") {
     stage->split = Split{Regex::one_of(white_space()), SplitBehavior::removed};
   } else if (type == "Metaspace") {
-    stage->space = description.string("replacement");
+    stage->space = description.need_text("replacement");
     if (stage->space.empty() || scan_at(stage->space, 0).bytes != stage->space.size()) {
-      description.fail("the replacement is not one character");
+      fail(description, "the replacement is not one character");
     }
-    const bool adds = description.flag("add_prefix_space", true);
-    const std::string scheme = description.string_or("prepend_scheme", adds ? "always" : "never");
+    const bool adds = description.boolean("add_prefix_space").value_or(true);
+    const std::string scheme =
+        description.text("prepend_scheme").value_or(adds ? "always" : "never");
     if (scheme != "always" && scheme != "first" && scheme != "never") {
-      description.unsupported(fmt::format("the prepend_scheme `{}`", scheme));
+      unsupported(description, fmt::format("the prepend_scheme `{}`", scheme));
     }
     stage->prefix = stage->space;
     stage->when = scheme == "always"  ? Prefix::unless_there
                   : scheme == "first" ? Prefix::opening
                                       : Prefix::never;
-    if (description.flag("split", true)) {
+    if (description.boolean("split").value_or(true)) {
       stage->split = Split{Regex::literal(stage->space), SplitBehavior::merged_with_next};
     }
   } else {
-    description.unsupported(fmt::format("the pre-tokenizer `{}`", type));
+    unsupported(description, fmt::format("the pre-tokenizer `{}`", type));
   }
   stages_.push_back(std::move(stage));
   check_steps(stages_.size(), description);

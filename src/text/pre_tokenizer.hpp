@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "text/fields.hpp"
-#include "text/regex.hpp"
+#include "json/json_fields.hpp"
+#include "text/regex/regex.hpp"
 
 namespace powerprefill::text {
 
@@ -22,7 +22,7 @@ class PreTokenizer {
   // One word, the whole text.
   PreTokenizer() = default;
   // Throws Error(input) that names what is not supported.
-  explicit PreTokenizer(const Fields& description);
+  explicit PreTokenizer(const JsonFields& description);
 
   // Whether words stand for their bytes, so that the vocabulary spells bytes as characters.
   bool is_byte_level() const noexcept { return byte_level_; }
@@ -33,7 +33,7 @@ class PreTokenizer {
 
  private:
   struct Stage;
-  void add(const Fields& description);
+  void add(const JsonFields& description);
   struct Run;
   void run_from(std::size_t stage, std::string_view text, bool opens_prompt, Run& run) const;
 

@@ -3,7 +3,6 @@
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
-#include <charconv>
 #include <exception>
 #include <new>
 #include <nlohmann/json.hpp>
@@ -14,7 +13,8 @@
 #include "text/added_tokens.hpp"
 #include "text/backend.hpp"
 #include "text/bpe.hpp"
-#include "text/limits.hpp"
+#include "text/file_checks.hpp"
+#include "text/unicode/byte_spelling.hpp"
 
 namespace powerprefill::text {
 
@@ -22,8 +22,6 @@ namespace {
 
 using sentencepiece::SentencePieceProcessor;
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space
-constexpr std::int64_t kLargestFile = std::int64_t{256} << 20;
 // Fields of a message that follow it replace its own: normalizer_spec.add_dummy_prefix = false.
 constexpr std::string_view kWithoutPrefix("\x1A\x02\x18\x00", 4);
 
@@ -60,16 +58,14 @@ void load(SentencePieceProcessor& model, const std::string& bytes,
 
 std::string bytes_of(const SentencePieceProcessor& model, int id) {
   const std::string& piece = model.IdToPiece(id);
-  if (model.IsByte(id) && piece.size() == 6) {  // "<0x0A>"
-    unsigned byte = 0;
-    std::from_chars(piece.data() + 3, piece.data() + piece.size() - 1, byte, 16);
-    return {static_cast<char>(byte)};
+  if (const auto byte = byte_of_fallback(piece); byte && model.IsByte(id)) {
+    return {static_cast<char>(*byte)};
   }
   std::string out;
   for (std::size_t i = 0; i < piece.size();) {
-    const bool is_space = std::string_view(piece).substr(i).starts_with(kSpace);
+    const bool is_space = std::string_view(piece).substr(i).starts_with(kSpaceMark);
     out += is_space ? ' ' : piece[i];
-    i += is_space ? kSpace.size() : 1;
+    i += is_space ? kSpaceMark.size() : 1;
   }
   return out;
 }
@@ -78,7 +74,7 @@ class SentencePieceTokenizer : public Backend {
  public:
   SentencePieceTokenizer(const std::filesystem::path& path, const TokenizerConfig& config)
       : path_(path) {
-    const std::string bytes = read_text_file(path, ErrorCode::input, kLargestFile);
+    const std::string bytes = read_text_file(path, ErrorCode::input, kLargestTokenizer);
     load(model_, bytes, path);
     // transformers 5 takes its class for Llama as if it said so.
     const bool is_llama =
@@ -136,7 +132,7 @@ class SentencePieceTokenizer : public Backend {
     // The library puts a space before every text (unless the model says otherwise).
     std::vector<int> ids;
     if (model_.Encode("a", &ids).ok() && !ids.empty()) {
-      has_prefix_ = std::string_view(model_.IdToPiece(ids.front())).starts_with(kSpace);
+      has_prefix_ = std::string_view(model_.IdToPiece(ids.front())).starts_with(kSpaceMark);
     }
     texts_->spaces_off_start = has_prefix_ ? 1 : 0;
   }
@@ -178,9 +174,9 @@ class SentencePieceTokenizer : public Backend {
     const SentencePieceProcessor* model = &model_;
     if (inner_ && has_prefix_) {
       // One space begins the text, be it the library's or its own; the other sections have theirs.
-      const std::size_t own = section.starts_with(' ')      ? 1
-                              : section.starts_with(kSpace) ? kSpace.size()
-                                                            : 0;
+      const std::size_t own = section.starts_with(' ')          ? 1
+                              : section.starts_with(kSpaceMark) ? kSpaceMark.size()
+                                                                : 0;
       if (is_first && own < section.size()) {
         section.remove_prefix(own);
       } else {

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "text/backend.hpp"
-#include "text/utf8.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill {
 

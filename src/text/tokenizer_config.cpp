@@ -11,6 +11,7 @@
 
 #include "json/json.hpp"
 #include "powerprefill/error.hpp"
+#include "text/file_checks.hpp"
 
 namespace powerprefill::text {
 
@@ -68,26 +69,26 @@ void read_special(const json& object, TokenizerConfig& config) {
   }
 }
 
-std::int32_t id_in_key(const std::string& key, const Fields& context) {
+std::int32_t id_in_key(const std::string& key, const JsonFields& context) {
   std::uint32_t id = 0;
   const auto [stop, error] = std::from_chars(key.data(), key.data() + key.size(), id);
   if (error != std::errc() || stop != key.data() + key.size() || id > kLargestTokenId) {
-    context.fail(fmt::format("`{}` is not a token id", key));
+    fail(context, fmt::format("`{}` is not a token id", key));
   }
   return static_cast<std::int32_t>(id);
 }
 
 // {"128000": {"content": "<|begin_of_text|>", ...}, ...}
-void read_decoder(const Fields& tokens, TokenizerConfig& config) {
-  for (const auto& [key, value] : tokens.value().items()) {
+void read_decoder(const JsonFields& tokens, TokenizerConfig& config) {
+  for (const auto& [key, value] : tokens.object().items()) {
     const std::int32_t id = id_in_key(key, tokens);
-    config.added.push_back(read_added_token(tokens.object(key), id));
+    config.added.push_back(read_added_token(tokens.need_fields(key), id));
   }
 }
 
 // {"<|im_start|>": 32000, ...}
-void read_added(const Fields& tokens, TokenizerConfig& config) {
-  for (const auto& [content, id] : tokens.value().items()) {
+void read_added(const JsonFields& tokens, TokenizerConfig& config) {
+  for (const auto& [content, id] : tokens.object().items()) {
     const bool special = std::ranges::find(config.special, content) != config.special.end();
     config.added.push_back({.id = token_id(id, tokens),
                             .content = content,
@@ -103,14 +104,14 @@ bool are_found_alike(const AddedToken& a, const AddedToken& b) {
 
 }  // namespace
 
-AddedToken read_added_token(const Fields& entry, std::int32_t id) {
+AddedToken read_added_token(const JsonFields& entry, std::int32_t id) {
   AddedToken token = {.id = id,
-                      .content = entry.string("content"),
-                      .special = entry.flag("special", false),
-                      .single_word = entry.flag("single_word", false),
-                      .left_strip = entry.flag("lstrip", false),
-                      .right_strip = entry.flag("rstrip", false)};
-  token.normalized = entry.flag("normalized", !token.special);
+                      .content = entry.need_text("content"),
+                      .special = entry.boolean("special").value_or(false),
+                      .single_word = entry.boolean("single_word").value_or(false),
+                      .left_strip = entry.boolean("lstrip").value_or(false),
+                      .right_strip = entry.boolean("rstrip").value_or(false)};
+  token.normalized = entry.boolean("normalized").value_or(!token.special);
   return token;
 }
 
@@ -118,23 +119,20 @@ TokenizerConfig TokenizerConfig::read(const std::filesystem::path& folder) {
   const auto path_of = [&](const char* name) { return (folder / name).string(); };
   TokenizerConfig config;
   const json object = read_beside(folder / "tokenizer_config.json");
-  const Fields fields(object, path_of("tokenizer_config.json"));
-  const auto flag = [&](const std::string& key) {
-    return fields.find(key) == nullptr ? std::nullopt : std::optional(fields.flag(key, false));
-  };
-  config.adds_begin = flag("add_bos_token");
-  config.adds_end = flag("add_eos_token");
-  config.legacy = flag("legacy");
-  config.tokenizer_class = fields.string_or("tokenizer_class", "");
+  const JsonFields fields = tokenizer_fields(object, path_of("tokenizer_config.json"));
+  config.adds_begin = fields.boolean("add_bos_token");
+  config.adds_end = fields.boolean("add_eos_token");
+  config.legacy = fields.boolean("legacy");
+  config.tokenizer_class = fields.text("tokenizer_class").value_or("");
   read_special(object, config);
   if (fields.find("added_tokens_decoder") != nullptr) {
-    read_decoder(fields.object("added_tokens_decoder"), config);
+    read_decoder(fields.need_fields("added_tokens_decoder"), config);
   } else {
     // What the older files say is in added_tokens_decoder, where there is one.
     const json special = read_beside(folder / "special_tokens_map.json");
-    read_special(Fields(special, path_of("special_tokens_map.json")).value(), config);
+    read_special(tokenizer_fields(special, path_of("special_tokens_map.json")).object(), config);
     const json added = read_beside(folder / "added_tokens.json");
-    read_added(Fields(added, path_of("added_tokens.json")), config);
+    read_added(tokenizer_fields(added, path_of("added_tokens.json")), config);
   }
   std::ranges::stable_sort(config.added, {}, &AddedToken::id);
   const json model = read_beside(folder / "config.json");

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "json/json_fields.hpp"
 #include "text/added_tokens.hpp"
-#include "text/fields.hpp"
 
 namespace powerprefill::text {
 
@@ -34,7 +34,7 @@ struct TokenizerConfig {
 };
 
 // An added token as tokenizer.json and tokenizer_config.json describe it.
-AddedToken read_added_token(const Fields& entry, std::int32_t id);
+AddedToken read_added_token(const JsonFields& entry, std::int32_t id);
 
 // The id that the model's vocabulary has for a token.
 using IdOf = std::function<std::optional<std::int32_t>(std::string_view token)>;

@@ -7,8 +7,8 @@
 #include <string_view>
 
 #include "support/checkpoint_writer.hpp"
-#include "text/byte_level.hpp"
-#include "text/utf8.hpp"
+#include "text/unicode/byte_spelling.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::test {
 

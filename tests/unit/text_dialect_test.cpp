@@ -5,7 +5,9 @@
 #include <string>
 
 #include "powerprefill/error.hpp"
+#include "text/file_checks.hpp"
 #include "text/normalizer.hpp"
+#include "text/regex/regex.hpp"
 
 namespace powerprefill::text {
 namespace {
@@ -78,7 +80,7 @@ std::string replace(const char* pattern, const char* text) {
   const nlohmann::json description = {
       {"type", "Replace"}, {"pattern", {{"Regex", pattern}}}, {"content", "_"}};
   RegexScratch scratch;
-  return Normalizer(Fields(description, "test"))(text, scratch);
+  return Normalizer(tokenizer_fields(description, "test"))(text, scratch);
 }
 
 TEST(RegexDialect, matches_what_the_reference_does) {
@@ -108,6 +110,8 @@ TEST(RegexDialect, the_rest_is_refused) {
                               "\\X",         "a**"}) {
     EXPECT_THROW(replace(pattern, "a"), Error) << pattern;
   }
+  const std::string nul_to_nothing("[\0-", 3);
+  EXPECT_THROW(Regex::from_oniguruma(nul_to_nothing, "test"), Error);
   // As deep as an expression may be, and deeper.
   const auto nested = [](int depth) {
     return std::string(static_cast<std::size_t>(depth), '(') + "a" +

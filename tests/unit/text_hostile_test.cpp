@@ -8,7 +8,7 @@
 #include "powerprefill/tokenizer.hpp"
 #include "support/checkpoint_writer.hpp"
 #include "support/tokenizer_writer.hpp"
-#include "text/split.hpp"
+#include "text/regex/split.hpp"
 
 namespace powerprefill::text {
 namespace {

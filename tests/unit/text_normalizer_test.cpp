@@ -4,8 +4,9 @@
 #include <string>
 
 #include "powerprefill/error.hpp"
+#include "text/file_checks.hpp"
 #include "text/normalizer.hpp"
-#include "text/unicode_forms.hpp"
+#include "text/unicode/forms.hpp"
 
 namespace powerprefill::text {
 namespace {
@@ -17,7 +18,7 @@ constexpr UnicodeForm kNfkc{.compose = true, .compatibility = true};
 std::string normalize(const std::string& json, const std::string& text) {
   const auto parsed = nlohmann::json::parse(json);
   RegexScratch scratch;
-  return Normalizer(Fields(parsed, "test"))(text, scratch);
+  return Normalizer(tokenizer_fields(parsed, "test"))(text, scratch);
 }
 
 // From the examples of UAX #15.

@@ -5,8 +5,9 @@
 
 #include "powerprefill/error.hpp"
 #include "support/tokenizer_writer.hpp"
+#include "text/file_checks.hpp"
 #include "text/pre_tokenizer.hpp"
-#include "text/split.hpp"
+#include "text/regex/split.hpp"
 
 namespace powerprefill::text {
 namespace {
@@ -66,7 +67,7 @@ TEST(PreTokenizer, stages_apply_in_order) {
   const auto json = nlohmann::json::parse(R"({"type": "Sequence", "pretokenizers": [
     {"type": "Digits", "individual_digits": true},
     {"type": "ByteLevel", "add_prefix_space": true, "use_regex": true}]})");
-  const PreTokenizer tokenizer(Fields(json, "test"));
+  const PreTokenizer tokenizer(tokenizer_fields(json, "test"));
   EXPECT_TRUE(tokenizer.is_byte_level());
   Pieces pieces;
   RegexScratch scratch;
@@ -79,7 +80,7 @@ TEST(PreTokenizer, stages_apply_in_order) {
 TEST(PreTokenizer, metaspace) {
   const auto json = nlohmann::json::parse(
       R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": true})");
-  const PreTokenizer tokenizer(Fields(json, "test"));
+  const PreTokenizer tokenizer(tokenizer_fields(json, "test"));
   Pieces pieces;
   RegexScratch scratch;
   const auto emit = [&](std::string_view word) { pieces.emplace_back(word); };
@@ -91,7 +92,7 @@ TEST(PreTokenizer, metaspace) {
 TEST(PreTokenizer, others_are_refused_by_name) {
   const auto json = nlohmann::json::parse(R"({"type": "UnicodeScripts"})");
   try {
-    PreTokenizer(Fields(json, "file"));
+    PreTokenizer(tokenizer_fields(json, "file"));
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::input);

@@ -6,11 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "text/code_points.hpp"
+#include "text/file_checks.hpp"
 #include "text/normalizer.hpp"
 #include "text/pre_tokenizer.hpp"
-#include "text/regex.hpp"
-#include "text/utf8.hpp"
+#include "text/regex/regex.hpp"
+#include "text/unicode/code_points.hpp"
+#include "text/unicode/utf8.hpp"
 #include "unit/text_unicode_recorded.hpp"
 
 namespace powerprefill::text {
@@ -60,7 +61,7 @@ TEST(Unicode, classes_of_regular_expressions) {
 TEST(Unicode, pre_tokenizers) {
   for (const recorded::Set& set : recorded::kCut) {
     const auto description = nlohmann::json::parse(set.pattern);
-    const PreTokenizer tokenizer(Fields(description, "test"));
+    const PreTokenizer tokenizer(tokenizer_fields(description, "test"));
     RegexScratch scratch;
     std::size_t count = 0;
     Digest digest;
@@ -81,7 +82,7 @@ TEST(Unicode, pre_tokenizers) {
 TEST(Unicode, forms_and_lower_case) {
   for (const recorded::Form& form : recorded::kForms) {
     const nlohmann::json description = {{"type", form.type}};
-    const Normalizer normalizer(Fields(description, "test"));
+    const Normalizer normalizer(tokenizer_fields(description, "test"));
     RegexScratch scratch;
     Digest digest;
     std::string text;
@@ -100,7 +101,7 @@ TEST(Unicode, forms_and_lower_case) {
 
 TEST(Unicode, late_compositions) {
   const nlohmann::json description = {{"type", "NFC"}};
-  const Normalizer normalizer(Fields(description, "test"));
+  const Normalizer normalizer(tokenizer_fields(description, "test"));
   RegexScratch scratch;
   for (const char* pair : recorded::kUncomposed) EXPECT_EQ(normalizer(pair, scratch), pair);
 }

@@ -3,7 +3,7 @@
 #include <random>
 #include <string>
 
-#include "text/utf8.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "text/regex.hpp"
+#include "text/regex/regex.hpp"
 
 namespace powerprefill::text {
 

@@ -1,4 +1,4 @@
-// Unicode's normalisation forms (UAX #15).
+// Other forms of a text: Unicode's normalisation forms (UAX #15), and lower case.
 #pragma once
 
 #include <string>

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "text/code_points.hpp"
+#include "text/unicode/code_points.hpp"
 
 namespace powerprefill::text {
 

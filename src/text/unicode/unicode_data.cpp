@@ -2,7 +2,7 @@
 // and 17.0, as the npm packages @unicode/unicode-* (MIT) have it. Copyright 1991-2025 Unicode,
 // Inc., under the Unicode License v3 (https://www.unicode.org/license.txt), which allows to copy,
 // modify and distribute the data files.
-#include "text/unicode_data.hpp"
+#include "text/unicode/unicode_data.hpp"
 
 namespace powerprefill::text::unicode_data {
 

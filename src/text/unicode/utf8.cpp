@@ -1,4 +1,4 @@
-#include "text/utf8.hpp"
+#include "text/unicode/utf8.hpp"
 
 #include <cstdint>
 #include <cstring>
@@ -65,6 +65,12 @@ std::size_t find_broken(std::string_view text) {
     i += scan.bytes;
   }
   return std::string_view::npos;
+}
+
+std::size_t start_of_last(std::string_view text, std::size_t end) {
+  std::size_t start = end - 1;
+  while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0U) == 0x80U) --start;
+  return start;
 }
 
 void append_utf8(std::string& text, char32_t character) {

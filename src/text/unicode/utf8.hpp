@@ -26,6 +26,9 @@ Scan scan_at(std::string_view text, std::size_t position);
 // The offset of the first byte that is not part of a character, or npos.
 std::size_t find_broken(std::string_view text);
 
+// The start of the character that ends at `end`, which is not 0; `text` is well-formed.
+std::size_t start_of_last(std::string_view text, std::size_t end);
+
 void append_utf8(std::string& text, char32_t character);
 
 // Turns a stream of bytes into well-formed UTF-8: bytes of an unfinished character wait for the

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "text/alphabet.hpp"
+#include "text/regex/alphabet.hpp"
 
 namespace powerprefill::text {
 

@@ -1,4 +1,4 @@
-#include "text/alphabet.hpp"
+#include "text/regex/alphabet.hpp"
 
 #include <algorithm>
 #include <map>

@@ -65,11 +65,11 @@ const printStretches = async (name, version, names) =>
     print(`const std::initializer_list<std::uint32_t> ${name} = {` +
           list((await stretches(version, names)).map(([first, value]) => hex(first * 256 + value))) + '};');
 
-process.stdout.write(`// Written by unicode_data.mjs from the Unicode Character Database, versions 8.0, 9.0, 16.0 and 17.0,
-// as the npm packages @unicode/unicode-* (MIT) have it. Copyright 1991-2025 Unicode, Inc., under the
-// Unicode License v3 (https://www.unicode.org/license.txt), which allows to copy, modify and
-// distribute the data files.
-#include "text/unicode_data.hpp"
+process.stdout.write(`// Written by unicode_data.mjs from the Unicode Character Database, versions 8.0, 9.0, 16.0
+// and 17.0, as the npm packages @unicode/unicode-* (MIT) have it. Copyright 1991-2025 Unicode,
+// Inc., under the Unicode License v3 (https://www.unicode.org/license.txt), which allows to copy,
+// modify and distribute the data files.
+#include "text/unicode/unicode_data.hpp"
 
 namespace powerprefill::text::unicode_data {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "text/code_points.hpp"
+#include "text/unicode/code_points.hpp"
 
 namespace powerprefill::text {
 

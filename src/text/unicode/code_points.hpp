@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "text/unicode_data.hpp"
+#include "text/unicode/unicode_data.hpp"
 
 namespace powerprefill::text {
 

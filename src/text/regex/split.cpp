@@ -1,4 +1,4 @@
-#include "text/split.hpp"
+#include "text/regex/split.hpp"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "text/unicode_forms.hpp"
+#include "text/unicode/forms.hpp"
 
 #include <fmt/format.h>
 #include <utf8proc.h>
@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "powerprefill/error.hpp"
-#include "text/code_points.hpp"
-#include "text/utf8.hpp"
+#include "text/unicode/code_points.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 

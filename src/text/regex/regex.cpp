@@ -1,5 +1,5 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "text/regex.hpp"
+#include "text/regex/regex.hpp"
 
 #include <fmt/format.h>
 #include <pcre2.h>
@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "json/json.hpp"
+#include "base/shortened.hpp"
 #include "powerprefill/error.hpp"
-#include "text/regex_dialect.hpp"
+#include "text/regex/oniguruma_to_pcre2.hpp"
 
 namespace powerprefill::text {
 
@@ -70,6 +70,7 @@ Regex::Regex(LetterPattern pattern, const std::string& where, std::string_view s
   PCRE2_SIZE offset = 0;
   pcre2_compile_context* context = pcre2_compile_context_create(nullptr);
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+  // Not PCRE2_UTF with PCRE2_UCP: \p, \w and case would be those of the library's Unicode version.
   // In Ruby's syntax ^ and $ are always about lines.
   pcre2_code* compiled =
       pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.pattern.data()), pattern.pattern.size(),

@@ -1,11 +1,11 @@
-#include "text/code_points.hpp"
+#include "text/unicode/code_points.hpp"
 
 #include <algorithm>
 #include <map>
 #include <string>
 #include <unordered_map>
 
-#include "text/utf8.hpp"
+#include "text/unicode/utf8.hpp"
 
 namespace powerprefill::text {
 
