@@ -11,7 +11,7 @@
 
 #include "base/checked.hpp"
 #include "base/hash.hpp"
-#include "base/node_memory.hpp"
+#include "base/memory.hpp"
 #include "files/files.hpp"
 
 namespace powerprefill::mpi {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "base/process_memory.hpp"
+#include "base/memory.hpp"
 #include "prefill/prefill_job.hpp"
 #include "prefill/rank_reports.hpp"
 

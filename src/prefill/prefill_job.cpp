@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/checked.hpp"
-#include "base/node_memory.hpp"
+#include "base/memory.hpp"
 #include "prefill/file_sink.hpp"
 
 namespace powerprefill {

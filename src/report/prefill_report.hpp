@@ -18,7 +18,4 @@ std::string to_table(const PrefillReport& report, const ReportContext& context);
 // The `--report` file.
 std::string to_json(const PrefillReport& report, const ReportContext& context);
 
-// "1.5 GiB"
-std::string human_bytes(double bytes);
-
 }  // namespace powerprefill
