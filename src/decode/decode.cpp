@@ -14,7 +14,7 @@
 #include "powerprefill/prefill.hpp"
 #include "prefill/file_sink.hpp"
 #include "run/cache_identity.hpp"
-#include "run/lonely_failure.hpp"
+#include "run/unagreed_failure.hpp"
 
 namespace powerprefill {
 
@@ -256,7 +256,7 @@ void Decoder::extend(std::span<const std::int32_t> tokens,
   if (tokens.empty()) return;
   commit();
   StopPoll poll(state_->world, should_stop, PrefillOptions{}.stop_patience);
-  keep_if_alone(state_->world, state_, [&] {
+  leak_on_unagreed_failure(state_->world, state_, [&] {
     try {
       state_->extend(tokens, poll);
     } catch (const Error& error) {  // of the input, say: what was read before stays

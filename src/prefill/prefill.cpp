@@ -4,7 +4,7 @@
 
 #include "mpi/session.hpp"
 #include "prefill/prefill_job.hpp"
-#include "run/lonely_failure.hpp"
+#include "run/unagreed_failure.hpp"
 
 namespace powerprefill {
 
@@ -12,7 +12,7 @@ namespace {
 
 PrefillReport run_job(mpi::Session& session, const PrefillOptions& options, LoadedModel* loaded) {
   auto job = std::make_unique<PrefillJob>(session, options, loaded);
-  return keep_if_alone(session.world(), job, [&] { return job->run(); });
+  return leak_on_unagreed_failure(session.world(), job, [&] { return job->run(); });
 }
 
 }  // namespace
@@ -34,8 +34,8 @@ Prefiller& Prefiller::operator=(Prefiller&&) noexcept = default;
 
 PrefillReport Prefiller::run(const PrefillOptions& options) {
   mpi::Session& session = state_->session.mpi();
-  return keep_if_alone(session.world(), state_,
-                       [&] { return run_job(session, options, &state_->model); });
+  return leak_on_unagreed_failure(session.world(), state_,
+                                  [&] { return run_job(session, options, &state_->model); });
 }
 
 }  // namespace powerprefill

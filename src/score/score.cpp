@@ -12,9 +12,9 @@
 #include "layers/chunk.hpp"
 #include "mpi/session.hpp"
 #include "plan/memory_plan.hpp"
-#include "run/lonely_failure.hpp"
 #include "run/run_input.hpp"
 #include "run/stop_poll.hpp"
+#include "run/unagreed_failure.hpp"
 #include "score/token_scores.hpp"
 
 namespace powerprefill {
@@ -146,7 +146,8 @@ Scorer::Scorer(Scorer&&) noexcept = default;
 Scorer& Scorer::operator=(Scorer&&) noexcept = default;
 
 ScoreReport Scorer::run(const ScoreOptions& options) {
-  return keep_if_alone(state_->session.mpi().world(), state_, [&] { return state_->run(options); });
+  return leak_on_unagreed_failure(state_->session.mpi().world(), state_,
+                                  [&] { return state_->run(options); });
 }
 
 }  // namespace powerprefill

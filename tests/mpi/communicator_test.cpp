@@ -15,7 +15,7 @@
 #include "layers/row_parallel.hpp"
 #include "mpi/request.hpp"
 #include "mpi/shared_memory.hpp"
-#include "run/lonely_failure.hpp"
+#include "run/unagreed_failure.hpp"
 #include "support/mpi_checks.hpp"
 
 namespace powerprefill {
@@ -292,13 +292,13 @@ void what_ranks_have_in_common(MpiChecks& checks) {
 
 // What MPI may still write to outlives a failure of one rank alone, of any kind; after one that all
 // ranks have, nothing is in flight.
-void buffers_outlive_a_lonely_failure(MpiChecks& checks) {
+void buffers_outlive_unagreed_failure(MpiChecks& checks) {
   const auto lets_go = [&](const std::function<void()>& failure) {
     auto held = std::make_unique<int>(0);
     int* const raw = held.get();
     bool thrown = false;
     try {
-      keep_if_alone(checks.comm(), held, failure);
+      leak_on_unagreed_failure(checks.comm(), held, failure);
     } catch (const std::exception&) {
       thrown = true;
     }
@@ -370,8 +370,8 @@ int main() {
                         {"messages", messages},
                         {"shared_memory", shared_memory},
                         {"what_ranks_have_in_common", what_ranks_have_in_common},
-                        {"buffers_outlive_a_lonely_failure", buffers_outlive_a_lonely_failure},
+                        {"buffers_outlive_unagreed_failure", buffers_outlive_unagreed_failure},
                         {"what_ranks_have_in_common", what_ranks_have_in_common},
-                        {"buffers_outlive_a_lonely_failure", buffers_outlive_a_lonely_failure},
+                        {"buffers_outlive_unagreed_failure", buffers_outlive_unagreed_failure},
                         {"rows_split_over_ranks", rows_split_over_ranks}});
 }
