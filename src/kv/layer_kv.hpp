@@ -6,21 +6,9 @@
 #include <span>
 
 #include "base/aligned_buffer.hpp"
-#include "base/dtype.hpp"
+#include "cache/format/kv_shape.hpp"
 
 namespace powerprefill {
-
-struct KvShape {
-  std::int64_t block;     // B
-  std::int64_t kv_heads;  // G
-  std::int64_t head_dim;  // D
-  DType dtype;
-  std::int64_t row_elements() const { return kv_heads * head_dim; }
-  std::int64_t row_bytes() const {
-    return row_elements() * static_cast<std::int64_t>(bytes_of(dtype));
-  }
-  std::int64_t block_bytes() const { return block * row_bytes(); }
-};
 
 // Where one block's keys and values are: (B, G, D) each.
 struct KvBlockView {
