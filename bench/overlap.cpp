@@ -122,7 +122,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "usage: {} MODEL TOKENS PATTERN THREADS [ROUNDS [FOLDER]]\n", argv[0]);
     return 2;
   }
-  mpi::Session session;
+  mpi::Session session = mpi::Session::start();
   ModelOptions options;
   options.folder = argv[1];
   options.threads = std::atoi(argv[4]);

@@ -255,7 +255,7 @@ void Decoder::extend(std::span<const std::int32_t> tokens,
   for (const std::int32_t token : tokens) state_->require_known(token);
   if (tokens.empty()) return;
   commit();
-  StopPoll poll(state_->world, should_stop, PrefillOptions{}.stop_patience);
+  StopPoll poll = StopPoll::make(state_->world, should_stop, PrefillOptions{}.stop_patience);
   leak_on_unagreed_failure(state_->world, state_, [&] {
     try {
       state_->extend(tokens, poll);

@@ -20,7 +20,8 @@ namespace powerprefill {
 
 class PrefillJob {
  public:
-  // `loaded` outlives the job, and is the model of the options; nullptr: the job loads its own.
+  // Collective. `loaded` outlives the job, and is the model of the options; nullptr: the job loads
+  // its own.
   PrefillJob(mpi::Session& session, const PrefillOptions& options, LoadedModel* loaded = nullptr)
       : session_(session),
         world_(session.world()),
@@ -28,7 +29,7 @@ class PrefillJob {
         input_{options.tokens, options.schedule, options.partition, options.kv_dtype},
         is_loaded_(loaded != nullptr),
         model_(loaded != nullptr ? *loaded : own_model_),
-        poll_(world_, options.should_stop, options.stop_patience) {}
+        poll_(StopPoll::make(world_, options.should_stop, options.stop_patience)) {}
 
   PrefillJob(const PrefillJob&) = delete;
   PrefillJob& operator=(const PrefillJob&) = delete;

@@ -92,7 +92,7 @@ ScoreReport Scorer::State::run(const ScoreOptions& options) {
   KvShape kv_shape{};
   chunk.reset();  // of a prompt that failed
   input.require_same(world);
-  StopPoll poll(world, options.should_stop, PrefillOptions{}.stop_patience);
+  StopPoll poll = StopPoll::make(world, options.should_stop, PrefillOptions{}.stop_patience);
   const auto interrupted =
       Error::agreed(ErrorCode::interrupted, "stopped by a signal before the score was known", -1);
   if (poll.is_over()) throw interrupted;

@@ -232,7 +232,7 @@ void messages(MpiChecks& checks) {
 // Every rank writes its part and reads those of all others.
 void use_shared_memory(MpiChecks& checks, const Communicator& node, SharedStore store,
                        std::int64_t bytes, const fs::path& folder) {
-  SharedMemory made(node, bytes, store, folder);
+  SharedMemory made = SharedMemory::make(node, bytes, store, folder);
   SharedMemory memory = std::move(made);
   checks.expect(made.bytes().empty(), "memory that was moved from");  // NOLINT
   checks.expect(std::ssize(memory.bytes()) == bytes, "size of the shared memory");
@@ -271,8 +271,9 @@ void shared_memory(MpiChecks& checks) {
       use_shared_memory(checks, node, store, bytes, folder);
     }
   }
-  checks.expect_agreed(ErrorCode::storage, 0, "not-there",
-                       [&] { SharedMemory(node, 100, SharedStore::file, folder / "not-there"); });
+  checks.expect_agreed(ErrorCode::storage, 0, "not-there", [&] {
+    SharedMemory::make(node, 100, SharedStore::file, folder / "not-there");
+  });
   node.barrier();
   checks.expect(fs::is_empty(folder), "a file is left after a failure");
   node.barrier();

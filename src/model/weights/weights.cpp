@@ -407,7 +407,7 @@ Weights Weights::load(const std::filesystem::path& folder, const ModelConfig& co
   });
 
   weights.memory_ =
-      mpi::SharedMemory(node, layout.bytes, placement.store, placement.scratch_folder);
+      mpi::SharedMemory::make(node, layout.bytes, placement.store, placement.scratch_folder);
   std::byte* memory = weights.memory_.bytes().data();
   for (const Placed& placed : layout.placed) set_view(placed, compute, memory);
   if (tables.output_head.empty()) weights.output_head_ = weights.embedding_;
