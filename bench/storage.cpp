@@ -110,6 +110,6 @@ void run(const mpi::Communicator& world, const fs::path& folder, std::int64_t mi
 
 int main(int argc, char** argv) {
   if (argc < 2) return 2;
-  powerprefill::mpi::Session session;
+  auto session = powerprefill::mpi::Session::start();
   powerprefill::bench::run(session.world(), argv[1], argc > 2 ? std::atoll(argv[2]) : 1024);
 }

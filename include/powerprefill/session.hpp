@@ -12,7 +12,8 @@ class Session;
 }
 
 // Initialises MPI for as long as it lives. Make exactly one, first thing in main(), and call the
-// library from that thread only. A program started without mpirun is a job of one rank.
+// library from that thread only. A program started without mpirun is a job of one rank. All
+// processes of a job make it and let it end: both wait for the others.
 class Session {
  public:
   // Throws Error(launch) when the MPI library cannot serve. `waiting` is told what the start waits

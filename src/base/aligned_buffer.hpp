@@ -9,9 +9,18 @@
 #include <utility>
 
 #include "base/checked.hpp"
-#include "base/zeroed_memory.hpp"
 
 namespace powerprefill {
+
+inline constexpr std::size_t kCacheLine = 64;
+
+// `bytes` bytes of zeros at an address that kCacheLine divides. A large piece comes from the
+// operating system page by page as threads write to it, each page near the one that was first, and
+// in huge pages where the system has them. Throws std::bad_alloc.
+void* take_zeroed(std::size_t bytes);
+
+// Gives back what take_zeroed(bytes) gave; nullptr is fine.
+void give_back(void* memory, std::size_t bytes) noexcept;
 
 template <typename T>
 class AlignedBuffer {

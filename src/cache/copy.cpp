@@ -42,14 +42,6 @@ void copy_bytes(const FileHandle& from, std::int64_t from_offset, const FileHand
 
 }  // namespace
 
-std::int64_t CacheReader::columns() const {
-  return state_->table->columns();
-}
-
-std::uint64_t CacheReader::checksum(std::int64_t column, std::int64_t block) const {
-  return state_->table->sum(column, block);
-}
-
 void CacheReader::copy_rows(std::int64_t column, std::int64_t tokens, const FileHandle& to,
                             std::int64_t offset) const {
   const std::int64_t row_bytes = state_->row_bytes(column);

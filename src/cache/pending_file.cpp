@@ -79,6 +79,7 @@ void PendingFile::take_over_existing(bool force) {
   std::error_code ignored;
   if (!fs::exists(path_, ignored)) return;
   if (!force) throw already_there(path_);
+  // For writing, although nothing is written: a lock against all others asks for that.
   replaced_ = FileHandle::open(path_, O_RDWR, ErrorCode::storage);
   if (try_lock(replaced_) == LockResult::busy) throw in_use(path_);
 }
@@ -96,6 +97,7 @@ void PendingFile::make_probe() {
                     path_.string()));
   }
   probe_text_ = hex_of(generation_) + " " + hex_of(TemporaryFile::random_number());
+  // Synced, since the ranks of other nodes are about to look for it.
   probe_file_.write_at(std::as_bytes(std::span(probe_text_)), 0);
   probe_file_.sync();
 }
@@ -103,8 +105,10 @@ void PendingFile::make_probe() {
 bool PendingFile::reserve_space(const FileHandle& file, int mode, std::int64_t bytes) const {
   int error = 0;
   do {
+    // Not posix_fallocate(3), which writes to every block where the file system cannot reserve.
     error = ::fallocate(file.fd(), mode, 0, bytes) == 0 ? 0 : errno;
   } while (error == EINTR);
+  // No failure: there are network file systems on which nothing can be reserved.
   if (error == EOPNOTSUPP || error == ENOSYS) return false;
   if (error != 0) {
     throw Error(ErrorCode::storage,
@@ -118,11 +122,14 @@ bool PendingFile::reserve_space(const FileHandle& file, int mode, std::int64_t b
 
 void PendingFile::require_space(std::int64_t bytes) {
   reserve_space(probe_file_, FALLOC_FL_KEEP_SIZE, bytes);
-  set_size(probe_file_, bytes);  // there may be room for more than one file may have
+  // There may be room for more than one file may have: beyond its end, fallocate(2) does not look
+  // at the limit of file sizes (ulimit -f), on which HDF5 would crash later.
+  set_size(probe_file_, bytes);
   set_size(probe_file_, static_cast<std::int64_t>(probe_text_.size()));
 }
 
 FileHandle PendingFile::structure_image() const {
+  // Shared memory has names, which HDF5 needs. The image is as long as the whole cache, but sparse.
   constexpr int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
   remove_stale_images();
   const fs::path in_memory =
@@ -142,10 +149,12 @@ FileHandle PendingFile::structure_image() const {
 void PendingFile::copy_structure(const FileHandle& image) {
   file_ = FileHandle::open(temporary_, O_RDWR | O_CREAT | O_EXCL, ErrorCode::storage,
                            replaced_ ? kPrivateMode : kUsualMode);
+  // From here on this lock, and no longer the probe's alone, says that the writer lives.
   if (try_lock(file_) == LockResult::busy) throw in_use(temporary_);
   if (replaced_) take_over_mode(file_, replaced_);
   const std::int64_t size = image.size(ErrorCode::internal);
   set_size(file_, size);
+  // Rows were never filled: what HDF5 has written lies between holes.
   std::vector<std::byte> data;
   for (off_t begin = 0;;) {
     begin = ::lseek(image.fd(), begin, SEEK_DATA);
@@ -174,9 +183,11 @@ void PendingFile::reserve() {
 void PendingFile::publish() {
   int error = 0;
   if (replaced_) {
+    // A program that knows no locks may have put another file there: that one stays.
     if (!replaced_.is_named(path_)) throw in_use(path_);
     error = ::rename(temporary_.c_str(), path_.c_str()) == 0 ? 0 : errno;
   } else {
+    // rename(2) would replace what has come since this file was begun.
     error = rename_to_free_name(temporary_, path_);
     if (error == EEXIST) throw already_there(path_);
   }
@@ -191,6 +202,8 @@ void PendingFile::publish() {
 }
 
 FileHandle PendingFile::descriptor() const {
+  // A copy of the descriptor, not another open(2): the lock belongs to what copies share, and holds
+  // until the last of them is closed.
   const int copy = ::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0);
   if (copy < 0) {
     throw Error(ErrorCode::storage,

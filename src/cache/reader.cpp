@@ -4,158 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 #include "base/checked.hpp"
-#include "cache/format/attributes.hpp"
 #include "cache/reader_state.hpp"
-#include "hdf5/stored.hpp"
 
 namespace powerprefill {
-
-namespace {
-
-// A reader loses this race only against a writer that commits faster than it can copy.
-constexpr int kAttempts = 200;
-constexpr std::chrono::milliseconds kPause{5};
-// A record that is half written is whole at once; one that is damaged stays so.
-constexpr int kAttemptsAtRecord = 20;
-
-[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& why) {
-  throw Error(ErrorCode::cache, fmt::format("{} {}", path.string(), why));
-}
-
-FileHandle open_file(const std::filesystem::path& path) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
-    refuse(path, "is not a file, so not a KV cache");
-  }
-  FileHandle file = FileHandle::open(path, O_RDONLY, ErrorCode::input);
-  std::string start(hdf5::kSignature.size(), '\0');
-  if (std::cmp_greater_equal(file.size(ErrorCode::cache), start.size())) {
-    file.read_at(std::as_writable_bytes(std::span(start)), 0, ErrorCode::cache);
-  }
-  if (start != hdf5::kSignature) {
-    refuse(path, "is not a KV cache: it is no HDF5 file");
-  }
-  return file;
-}
-
-std::int64_t checked_offset(const hdf5::File& file, const hdf5::DatasetSpec& spec,
-                            std::int64_t file_bytes, const std::filesystem::path& path) {
-  const hdf5::DatasetInfo found = file.dataset(spec.name);
-  if (found.offset < 0) {
-    refuse(path, fmt::format("is damaged: {} is not contiguous", spec.name));
-  }
-  if (found.element != spec.element || found.shape != spec.shape) {
-    refuse(path, fmt::format("is damaged: {} is {} [{}], its attributes ask for {} [{}]", spec.name,
-                             found.element ? name_of(*found.element) : "of a foreign type",
-                             fmt::join(found.shape, ", "), name_of(spec.element),
-                             fmt::join(spec.shape, ", ")));
-  }
-  const std::int64_t bytes = spec.bytes();
-  if (bytes > file_bytes || found.offset > file_bytes - bytes) {
-    refuse(path, fmt::format("is truncated: {} needs {} bytes at offset {}, the file has {}",
-                             spec.name, bytes, found.offset, file_bytes));
-  }
-  return found.offset;
-}
-
-}  // namespace
-
-void CacheReader::State::read_structure(const std::filesystem::path& path) {
-  file = open_file(path);
-  file_bytes = file.size(ErrorCode::cache);
-  const hdf5::File structure = hdf5::File::open(path);
-  header = read_attributes(structure, path.string());
-  std::vector<std::int64_t> offsets;
-  for (const hdf5::DatasetSpec& spec : datasets_of(header)) {
-    offsets.push_back(checked_offset(structure, spec, file_bytes, path));
-  }
-  layout = CacheLayout(header, std::move(offsets));
-}
-
-std::vector<std::byte> CacheReader::State::read_records() const {
-  std::vector<std::byte> rows(kRecordRows * kRecordRowBytes);
-  file.read_at(rows, layout.records(), ErrorCode::cache);
-  return rows;
-}
-
-void CacheReader::State::size_commit() {
-  const auto n = static_cast<std::size_t>(record.tokens);
-  tokens.resize(n);
-  decoded.resize(n);
-  logits.resize(static_cast<std::size_t>(header.vocabulary));
-  hidden.resize(static_cast<std::size_t>(header.hidden));
-  table.emplace(header);
-}
-
-std::array<std::span<std::byte>, 6> CacheReader::State::commit_parts() {
-  const auto bytes = [](auto& values) { return std::as_writable_bytes(std::span(values)); };
-  return {bytes(tokens),
-          bytes(decoded),
-          bytes(logits),
-          bytes(hidden),
-          std::as_writable_bytes(table->sums()),
-          std::as_writable_bytes(table->hidden_sums())};
-}
-
-std::uint64_t CacheReader::State::copy_commit() {
-  const auto read = [&](auto& values, std::int64_t offset) {
-    file.read_at(std::as_writable_bytes(std::span(values)), offset, ErrorCode::cache);
-  };
-  size_commit();
-  read(tokens, layout.tokens());
-  read(decoded, layout.decoded());
-  read(logits, layout.logits(record.value_slot));
-  read(hidden, layout.hidden(record.value_slot));
-  file.read_at(std::as_writable_bytes(table->sums()), layout.checksums(record.checksum_slot),
-               ErrorCode::cache);
-  if (header.saves_hidden) {
-    file.read_at(std::as_writable_bytes(table->hidden_sums()),
-                 layout.hidden_checksums(record.checksum_slot), ErrorCode::cache);
-  }
-  return table->hash({.tokens = tokens, .decoded = decoded, .logits = logits, .hidden = hidden});
-}
-
-bool CacheReader::State::read_commit() {
-  const std::filesystem::path& path = file.path();
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    if (attempt > 0) std::this_thread::sleep_for(kPause);
-    const std::vector<std::byte> rows = read_records();
-    const std::optional<CommitRecord> newest = newest_record(rows, header.generation);
-    const std::uint64_t sequence = newest ? newest->sequence : 0;
-    if (is_next_damaged(rows, header.generation, sequence)) {
-      if (attempt < kAttemptsAtRecord) continue;
-      refuse(path, fmt::format("is damaged: the record of its commit {}; run its prefill again",
-                               sequence + 1));
-    }
-    if (!newest) return false;
-    record = *newest;
-    if (record.header_hash != header_hash(header)) {
-      refuse(path, "is damaged: its attributes are not those that were committed");
-    }
-    if (record.tokens == 0 || std::cmp_greater(record.tokens, header.capacity)) {
-      refuse(path, fmt::format("is damaged: its commit claims {} tokens of {}", record.tokens,
-                               header.capacity));
-    }
-    const bool intact = copy_commit() == record.table_hash;
-    // While this was copied, a writer may have begun to reuse the slots that it was copied from.
-    const std::optional<CommitRecord> after = newest_record(read_records(), header.generation);
-    const std::uint64_t moved = after ? after->sequence - record.sequence : 0;
-    if (intact && moved < 2) return true;
-    if (moved == 0) {
-      refuse(path, fmt::format("is damaged: the tokens, logits or checksums of its commit {} ({} "
-                               "tokens) differ from what was committed; run its prefill again",
-                               record.sequence, record.tokens));
-    }
-  }
-  refuse(path, "changes faster than it can be read; try again when its writer is done");
-}
 
 CacheReader CacheReader::open(const std::filesystem::path& path) {
   std::optional<CacheReader> reader = open_if_committed(path);
@@ -166,6 +20,8 @@ CacheReader CacheReader::open(const std::filesystem::path& path) {
 std::optional<CacheReader> CacheReader::open_if_committed(const std::filesystem::path& path) {
   auto state = std::make_unique<State>();
   try {
+    // HDF5 opens the path by itself: that it has seen the file that is held is sure only while the
+    // name is that file's.
     constexpr int attempts = 5;
     for (int attempt = 0; attempt < attempts; ++attempt) {
       state->read_structure(path);
@@ -226,6 +82,14 @@ std::vector<std::pair<std::int64_t, std::int64_t>> CacheReader::decoded_ranges()
   return ranges;
 }
 
+std::int64_t CacheReader::columns() const {
+  return state_->table->columns();
+}
+
+std::uint64_t CacheReader::checksum(std::int64_t column, std::int64_t block) const {
+  return state_->table->sum(column, block);
+}
+
 std::int64_t CacheReader::rows_of(std::int64_t block) const {
   const std::int64_t block_tokens = state_->header.block_tokens;
   if (block < 0 || block >= ceil_div(tokens(), block_tokens)) return 0;
@@ -256,14 +120,6 @@ void CacheReader::read_hidden(std::int64_t block, std::span<float> data) const {
                             state_->file.path().string(), data.size()));
   }
   state_->read(2 * state_->header.num_layers, block, std::as_writable_bytes(data));
-}
-
-void CacheReader::State::read(std::int64_t column, std::int64_t block,
-                              std::span<std::byte> data) const {
-  const std::string damage = read_checked(column, block, data);
-  if (damage.empty()) return;
-  refuse(file.path(),
-         fmt::format("is damaged: {}; `powerprefill verify` lists all damage", damage));
 }
 
 }  // namespace powerprefill

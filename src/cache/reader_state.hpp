@@ -18,6 +18,9 @@
 
 namespace powerprefill {
 
+// Throws Error(cache): "PATH WHY".
+[[noreturn]] void refuse(const std::filesystem::path& path, const std::string& why);
+
 struct CacheReader::State {
   FileHandle file;
   std::int64_t file_bytes = 0;

@@ -20,6 +20,7 @@ RowWriter::RowWriter(const FileHandle& file)
     : file_(file), thread_(start_thread([this] { run(); })) {}
 
 RowWriter::~RowWriter() {
+  // Rows that are still queued belong to no commit: nobody misses them.
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -70,6 +71,7 @@ void RowWriter::run() {
     if (stopping_) return;
     const RowJob job = queue_.front();
     queue_.pop_front();
+    // After a failure jobs are dropped, yet counted: who waits for them is woken, and thrown it.
     if (!failure_) {
       lock.unlock();
       std::exception_ptr failure;
@@ -105,6 +107,7 @@ void RowWriter::write(const RowJob& job) {
     offset += static_cast<std::int64_t>(piece.size());
     rest = rest.subspan(piece.size());
   }
+  // The disk begins while the ranks still compute: a commit's sync has less to wait for.
   file_.start_sync(job.offset, static_cast<std::int64_t>(job.data.size()));
   const std::lock_guard lock(mutex_);
   if (!run.sums.empty()) runs_.push_back(std::move(run));

@@ -20,6 +20,7 @@ constexpr std::chrono::milliseconds kPause{20};
 bool true_in_time(const std::function<bool()>& condition) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (true) {
+    // A file that cannot be opened, or is short, may be one that has not come yet.
     try {
       if (condition()) return true;
     } catch (const Error& error) {
@@ -52,6 +53,7 @@ FileHandle open_shared_file(const std::filesystem::path& temporary, std::uint64_
     const int fd = ::open(temporary.c_str(), O_RDWR | O_CLOEXEC);
     if (fd < 0) return false;
     file = FileHandle::adopt(fd, path);
+    // Not the device: its number is each host's own.
     struct stat status {};
     return ::fstat(fd, &status) == 0 && status.st_ino == inode;
   });

@@ -37,7 +37,10 @@ CacheReader CacheReader::open_shared(const mpi::Communicator& comm,
       is_same = header_hash(state->header) == state->record.header_hash;
       if (is_same) state->size_commit();
     });
-    if (comm.min(std::int64_t{is_same ? 1 : 0}) == 0) continue;
+    const std::int64_t all_same = comm.min(std::int64_t{is_same ? 1 : 0});
+    if (all_same == 0) continue;
+    // From rank 0, not from the file: a writer may use the record's slots again before this rank
+    // has read them.
     for (const std::span<std::byte> part : state->commit_parts()) comm.broadcast(part, 0);
     ::posix_fadvise(state->file.fd(), 0, 0, POSIX_FADV_RANDOM);
     return CacheReader(std::move(state));

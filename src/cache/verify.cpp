@@ -5,26 +5,9 @@
 #include <sstream>
 
 #include "base/checked.hpp"
-#include "base/hash.hpp"
 #include "cache/reader_state.hpp"
 
 namespace powerprefill {
-
-std::int64_t CacheReader::State::row_bytes(std::int64_t column) const {
-  return column < 2 * header.num_layers ? header.row_bytes() : header.hidden * 4;
-}
-
-std::string CacheReader::State::read_checked(std::int64_t column, std::int64_t block,
-                                             std::span<std::byte> data) const {
-  try {
-    file.read_at(data, layout.column_rows(column, block * header.block_tokens), ErrorCode::cache);
-    if (hash_of(data) == table->sum(column, block)) return "";
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::storage) throw;
-    return fmt::format("{} block {}: {}", name_of_column(column, header), block, error.what());
-  }
-  return fmt::format("{} block {}: checksum differs", name_of_column(column, header), block);
-}
 
 CacheReader::PartialVerification CacheReader::verify_part(std::int64_t part,
                                                           std::int64_t parts) const {
@@ -61,15 +44,16 @@ CacheReader::Verification CacheReader::verify(const mpi::Communicator& comm) con
   comm.agree([&] { mine = verify_part(comm.rank(), comm.size()); });
   std::string lines;  // of "NUMBER TEXT"
   for (const auto& [number, text] : mine.damage) lines += fmt::format("{} {}\n", number, text);
-  std::string all;
-  for (const std::string& part : comm.gather_strings(lines, 0)) all += part;
-  std::istringstream parts(comm.broadcast_string(all, 0));
+  const std::vector<std::string> of_ranks = comm.gather_strings(lines, 0);
+  const std::string all = comm.broadcast_string(fmt::format("{}", fmt::join(of_ranks, "")), 0);
+  const std::int64_t bytes = comm.sum(mine.bytes);
+  std::istringstream parts(all);
   std::map<std::int64_t, std::string> damage;  // in the order of the file
   std::int64_t number = 0;
   for (std::string text; parts >> number && std::getline(parts >> std::ws, text);) {
     damage.emplace(number, text);
   }
-  Verification result = {.bytes = comm.sum(mine.bytes), .damage = {}};
+  Verification result = {.bytes = bytes, .damage = {}};
   for (auto& [unused, text] : damage) result.damage.push_back(std::move(text));
   return result;
 }

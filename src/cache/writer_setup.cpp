@@ -21,6 +21,7 @@ namespace powerprefill {
 
 namespace {
 
+// Asked for before HDF5 begins: what it will make of the header is not known yet.
 // Upper bound of the file's length, generous to HDF5's own structure.
 std::int64_t largest_file(const CacheHeader& header) {
   constexpr std::int64_t structure = std::int64_t{1} << 20;
@@ -51,9 +52,14 @@ std::vector<std::int64_t> make_structure(const FileHandle& image, const CacheHea
   return offsets;
 }
 
+// Collective.
 void require_equal_headers(const mpi::Communicator& comm, const CacheHeader& header) {
+  // Each rank computes its rows' offsets from its own header.
   const auto hash = static_cast<std::int64_t>(header_hash(header));
-  if (comm.min(hash) != comm.max(hash)) {
+  // Apart: the order in which the two sides of a comparison call others is the compiler's.
+  const std::int64_t lowest = comm.min(hash);
+  const std::int64_t highest = comm.max(hash);
+  if (lowest != highest) {
     throw Error::agreed(ErrorCode::internal, "the ranks describe different cache files", 0);
   }
 }
@@ -114,6 +120,7 @@ void CacheWriter::State::build(const std::filesystem::path& path,
                                std::optional<PendingFile>& pending) {
   require_space_and_folder(comm, header, pending);
   header.generation = pending ? pending->generation() : 0;
+  // On every rank, as a part of the header that all commits are hashed with.
   comm.broadcast_value(header.generation, 0);
   require_equal_headers(comm, header);
 
@@ -123,6 +130,8 @@ void CacheWriter::State::build(const std::filesystem::path& path,
   std::vector<std::int64_t> offsets(datasets_of(header).size());
   comm.agree([&] {
     if (!pending) return;
+    // Rank 0 alone: a metadata write that fails on one rank of a collective creation leaves the
+    // others waiting. In memory: HDF5 crashes when a file is closed after a failed write.
     const FileHandle image = pending->structure_image();
     offsets = make_structure(image, header);
     pending->copy_structure(image);
@@ -135,6 +144,8 @@ void CacheWriter::State::build(const std::filesystem::path& path,
     if (!pending) return;
     pending->reserve();
     file = pending->descriptor();
+    // Tells the ranks of other nodes that theirs is this file, and not one of that name on a disk
+    // of their own.
     inode = file.inode();
     table.emplace(header);
   });
@@ -153,6 +164,7 @@ void CacheWriter::State::copy_prefix(const CachePrefix& prefix) {
     for (std::int64_t c = comm.rank(); c < prefix.source->columns(); c += comm.size()) {
       prefix.source->copy_rows(c, prefix.tokens, file, layout.column_rows(c, 0));
     }
+    // The source's sums hold for the copy: copy_rows() has checked each block against them.
     if (comm.is_root()) enter_checksums(*prefix.source, prefix.tokens);
   });
 }
@@ -178,13 +190,28 @@ void CacheWriter::State::publish(std::optional<PendingFile>& pending) {
   });
 }
 
+void CacheWriter::State::grow(const std::filesystem::path& path, std::int64_t capacity,
+                              const CacheReader& from, std::optional<PendingFile>& pending) {
+  header.capacity = capacity;
+  header.version_minor = kCacheVersionMinor;  // the copy holds what this version knows
+  build(path, pending);
+  copy_prefix({&from, from.tokens()});
+  // The marks of all rows: the origin that the commit is given is that of none.
+  decoded = from.decoded();
+  commit(
+      from.tokens(),
+      {.tokens = from.token_ids(), .decoded = {}, .logits = from.logits(), .hidden = from.hidden()},
+      RowOrigin::prefill);
+  publish(pending);
+}
+
 void CacheWriter::require_makeable(const std::filesystem::path& path) {
   require_writable_folder(PendingFile::target_of(path));
 }
 
 CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesystem::path& path,
                                 const CacheHeader& header, bool force, const CachePrefix& prefix) {
-  auto state = std::make_unique<State>(comm);
+  auto state = std::make_unique<State>(comm.dup());
   state->header = header;
   std::optional<PendingFile> pending;  // rank 0
   start(comm, path, header, force, prefix, pending);
@@ -196,6 +223,7 @@ CacheWriter CacheWriter::create(const mpi::Communicator& comm, const std::filesy
 
 namespace {
 
+// By half, so that a file that grows token by token is copied once in a while only.
 std::int64_t grown_capacity(const CacheHeader& header, std::int64_t needed) {
   return round_up(std::max(needed, header.capacity + header.capacity / 2), header.block_tokens);
 }
@@ -203,6 +231,8 @@ std::int64_t grown_capacity(const CacheHeader& header, std::int64_t needed) {
 // Locks the file that `path` names.
 FileHandle lock_existing(const std::filesystem::path& path) {
   FileHandle file = FileHandle::open(path, O_RDWR, ErrorCode::storage);
+  // A writer that grew the file may have renamed another over it since it was opened: then the lock
+  // is that of a file that nobody finds any more.
   if (try_lock(file) == LockResult::busy || !file.is_named(path)) {
     throw Error(ErrorCode::cache,
                 fmt::format("{} is in use by another writer; wait for it to end", path.string()));
@@ -218,13 +248,15 @@ void CacheWriter::require_writable(const std::filesystem::path& path) {
 
 CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesystem::path& path,
                               std::int64_t capacity) {
-  auto state = std::make_unique<State>(comm);
+  auto state = std::make_unique<State>(comm.dup());
   std::optional<CacheReader> reader;   // opened under the lock
   std::optional<PendingFile> pending;  // rank 0, of a larger file
   std::int64_t room = 0;               // 0: enough
   std::uint64_t inode = 0;
   comm.agree([&] {
     if (!comm.is_root()) return;
+    // Only to know the room: others may write until the lock is held, and what to go on with is
+    // read after that.
     const CacheHeader header = CacheReader::open(path).header();
     if (header.capacity < capacity) {
       pending.emplace(path, true);
@@ -245,19 +277,7 @@ CacheWriter CacheWriter::open(const mpi::Communicator& comm, const std::filesyst
   state->header = reader->header();
   state->sequence = reader->sequence();
   if (room > 0) {
-    state->header.capacity = room;
-    state->header.version_minor = kCacheVersionMinor;  // the copy holds what this version knows
-    state->build(path, pending);
-    const CachePrefix everything = {&*reader, reader->tokens()};
-    state->copy_prefix(everything);
-    state->decoded = reader->decoded();
-    state->commit(reader->tokens(),
-                  {.tokens = reader->token_ids(),
-                   .decoded = {},
-                   .logits = reader->logits(),
-                   .hidden = reader->hidden()},
-                  RowOrigin::prefill);
-    state->publish(pending);
+    state->grow(path, room, *reader, pending);
     return CacheWriter(std::move(state));
   }
   comm.agree([&] {

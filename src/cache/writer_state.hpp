@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cache/format/checksum_table.hpp"
@@ -30,19 +31,23 @@ struct CacheWriter::State {
   std::optional<Error> failure;        // of an earlier commit, on every rank
   std::optional<RowWriter> rows;       // last: its thread uses `file`
 
-  explicit State(const mpi::Communicator& job) : comm(job.dup()) {}
+  // `own`: a duplicate, so that the writer's messages meet no others.
+  explicit State(mpi::Communicator own) : comm(std::move(own)) {}
 
-  // Collective. Makes the file of `header` up to the rename; `pending` is empty on ranks other than
-  // 0.
+  // Collective, all of them, with `pending` on rank 0 alone. build() makes the file of `header` up
+  // to the rename, which is publish().
   void build(const std::filesystem::path& path, std::optional<PendingFile>& pending);
   void copy_prefix(const CachePrefix& prefix);
-  void enter_checksums(const CacheReader& source, std::int64_t tokens);
   void publish(std::optional<PendingFile>& pending);
+  void grow(const std::filesystem::path& path, std::int64_t capacity, const CacheReader& from,
+            std::optional<PendingFile>& pending);
+  void commit(std::int64_t token_count, CommittedValues values, RowOrigin origin);
 
+  // Parts of the above, not collective.
+  void enter_checksums(const CacheReader& source, std::int64_t tokens);
   void require_named() const;
   void write_values(const CommittedValues& values, int slot);
   void write_record(const CommittedValues& values, int slot);
-  void commit(std::int64_t token_count, CommittedValues values, RowOrigin origin);
 };
 
 }  // namespace powerprefill

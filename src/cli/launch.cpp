@@ -50,6 +50,7 @@ struct CoresOfRank {
   std::int64_t bound_by_launcher;
 };
 
+// Collective over `node`.
 std::vector<CoresOfRank> gather_cores(const mpi::Communicator& node) {
   CoresOfRank mine = {own_cores(), is_set("OMPI_MCA_orte_bound_at_launch") ? 1 : 0};
   std::vector<CoresOfRank> all(static_cast<std::size_t>(node.size()));
@@ -183,8 +184,8 @@ Launch agree_on_start(Session& session, const std::vector<std::string>& argument
       .cores = CPU_COUNT(&mine.set), .node_ranks = node.size(), .bound = are_bound(ranks)};
   launch.default_threads =
       launch.bound ? launch.cores : std::max(1, launch.cores / launch.node_ranks);
-  const std::vector<std::string> notes =
-      world.gather_strings(node.is_root() ? idle_cores(ranks) : "", 0);
+  const std::string own_note = node.is_root() ? idle_cores(ranks) : "";
+  const std::vector<std::string> notes = world.gather_strings(own_note, 0);
   launch.notes = join_notes(notes, job);
   return launch;
 }

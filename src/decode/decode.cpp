@@ -11,7 +11,7 @@
 #include "layers/transformer.hpp"
 #include "powerprefill/prefill.hpp"
 #include "run/cache_identity.hpp"
-#include "run/lonely_failure.hpp"
+#include "run/unagreed_failure.hpp"
 
 namespace powerprefill {
 
@@ -152,8 +152,8 @@ void Decoder::extend(std::span<const std::int32_t> tokens,
   for (const std::int32_t token : tokens) state_->require_known(token);
   if (tokens.empty()) return;
   commit();
-  StopPoll poll(state_->world, should_stop, PrefillOptions{}.stop_patience);
-  keep_if_alone(state_->world, state_, [&] {
+  StopPoll poll = StopPoll::make(state_->world, should_stop, PrefillOptions{}.stop_patience);
+  leak_on_unagreed_failure(state_->world, state_, [&] {
     try {
       state_->extend(tokens, poll);
     } catch (const Error& error) {  // of the input, say: what was read before stays

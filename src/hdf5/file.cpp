@@ -65,12 +65,6 @@ bool has_checksums(const FileHandle& file, const Context& context) {
 
 }  // namespace
 
-std::int64_t DatasetSpec::bytes() const {
-  std::int64_t total = bytes_of(element);
-  for (std::int64_t extent : shape) total = checked_mul(total, extent);
-  return total;
-}
-
 File::File(Handle file, Context context) : context_(std::move(context)), file_(std::move(file)) {}
 
 File::File(FirstFormat first, Context context)

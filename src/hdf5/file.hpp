@@ -11,23 +11,13 @@
 #include <vector>
 
 #include "hdf5/check.hpp"
+#include "hdf5/dataset_spec.hpp"
 #include "hdf5/element.hpp"
 #include "hdf5/first_format.hpp"
 #include "hdf5/handle.hpp"
 #include "hdf5/stored.hpp"
 
 namespace powerprefill::hdf5 {
-
-// What a dataset is to be.
-struct DatasetSpec {
-  std::string name;  // full path; groups on the way are made
-  Element element = Element::u8;
-  std::vector<std::int64_t> shape;
-  std::string description;  // becomes the attribute `description`
-
-  // Bytes of the whole dataset. Throws Error(internal) on overflow.
-  std::int64_t bytes() const;
-};
 
 // Not thread-safe, and HDF5 as a whole is not: one thread of a process may use it at a time. All
 // failures are Errors that name the file: storage from create(), cache from open().

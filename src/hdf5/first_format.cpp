@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::uint64_t kMostRead = std::uint64_t{256} << 20;
 constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
+// A chunk that names itself would use up kMostRead in millions of small steps.
 constexpr std::size_t kMostChunks = 1024;
 
 // Types of header messages.
@@ -102,6 +103,7 @@ std::optional<Element> float_of(std::uint64_t bits, std::uint64_t bytes, Cursor 
   return std::nullopt;
 }
 
+// Only what bits of ours are: HDF5 can describe integers with padding, or of any order of bytes.
 // A datatype of class integer.
 std::optional<Element> integer_of(std::uint64_t bits, std::uint64_t bytes, Cursor data) {
   const std::uint64_t offset = data.number(2);
@@ -146,8 +148,10 @@ FirstFormat::FirstFormat(FileHandle file, Context context)
     data.expect(kSignature);
     const std::uint64_t version = data.number(1);
     if (version > 3) refuse("its superblock is of an unknown version");
+    // Versions of other parts.
     data.take(version < 2 ? 4 : 0);
     if (data.number(1) != 8 || data.number(1) != 8) refuse("its addresses are not of 8 bytes");
+    // Widths of trees of names, and flags.
     data.take(version == 0 ? 9 : version == 1 ? 13 : 1);
     if (data.number(8) != 0) refuse("its addresses do not count from its start");
     // Other addresses; in the first versions the name of the root group, too.
@@ -166,6 +170,7 @@ std::string FirstFormat::read(std::uint64_t address, std::uint64_t bytes) const 
     throw std::out_of_range(
         fmt::format("{} bytes at {}, beyond the file's {}", bytes, address, bytes_));
   }
+  // Whatever leads back to itself ends here.
   if (bytes > budget_) throw std::out_of_range("no end");
   budget_ -= bytes;
   std::string data(bytes, '\0');
@@ -199,6 +204,7 @@ std::vector<FirstFormat::Message> FirstFormat::messages_of(std::uint64_t address
     data.take(5);
     const std::uint64_t flags = data.number(1);
     has_order = (flags & 4U) != 0;
+    // Times of change and bounds on attributes come first, if the flags say so.
     const std::uint64_t fixed =
         6U + ((flags & 32U) != 0 ? 16U : 0U) + ((flags & 16U) != 0 ? 4U : 0U);
     const std::uint64_t width = std::uint64_t{1} << (flags & 3U);
@@ -220,6 +226,7 @@ std::vector<FirstFormat::Message> FirstFormat::messages_of(std::uint64_t address
     const std::uint64_t bytes = data.number(8);
     const std::string chunk = read(at, bytes);
     Cursor body(chunk);
+    // Its checksum is passed over: nothing that is read here is trusted anyway.
     if (version == 2) body.expect("OCHK");
     const std::size_t checksum = version == 2 ? std::min<std::size_t>(4, body.left()) : 0;
     read_messages(body.rest().substr(0, body.left() - checksum), version, has_order, messages);
@@ -242,6 +249,7 @@ std::optional<FirstFormat::Link> FirstFormat::find_in_tree(std::uint64_t node, i
       const std::uint64_t path = data.number(4);
       data.take(12);
       if (name_at(names, name_offset) != name) continue;
+      // Kind 2 is a soft link.
       if (kind == 2) return Link{.address = 0, .path = std::string(name_at(names, path))};
       return Link{.address = address, .path = {}};
     }
@@ -251,10 +259,13 @@ std::optional<FirstFormat::Link> FirstFormat::find_in_tree(std::uint64_t node, i
   data.expect("TREE");
   const std::uint64_t type = data.number(1);
   const auto own_level = static_cast<int>(data.number(1));
+  // Levels fall on the way down, so that there is no way back up.
   if (type != 0 || own_level >= level) throw std::out_of_range("a tree of names that is none");
   const std::uint64_t count = data.number(2);
   const std::string children = read(node + 24, count * 16);
   for (Cursor child(children); child.left() > 0;) {
+    // The key, which would tell where a name is. A group has few names here, and damaged keys would
+    // hide some of them.
     child.take(8);
     std::optional<Link> found = find_in_tree(child.number(8), own_level, names, name);
     if (found) return found;
@@ -284,6 +295,7 @@ std::optional<FirstFormat::Link> FirstFormat::as_link(const Message& message,
   data.take(((flags & 4U) != 0 ? 8U : 0U) + ((flags & 16U) != 0 ? 1U : 0U));
   const std::uint64_t length = data.number(std::size_t{1} << (flags & 3U));
   if (data.take(length) != name) return std::nullopt;
+  // Hard and soft. Others lead out of the file: to a pipe, say, on which a reader hangs.
   if (kind == 0) return Link{.address = data.number(8), .path = {}};
   if (kind == 1) return Link{.address = 0, .path = std::string(data.take(data.number(2)))};
   refuse(fmt::format("{} is a link to another file, which is not followed", name));
@@ -297,6 +309,7 @@ std::optional<FirstFormat::Link> FirstFormat::find_link(std::uint64_t group,
     if (message.type == kSymbolTable) found = find_in_table(message, name);
     if (message.type == kLink) found = as_link(message, name);
     if (found) return found;
+    // Links may also be in a heap, where there are many: this is found out only if one is missing.
     if (message.type == kLinkInfo) has_more = has_more || has_heap(message.data, 8);
   }
   if (has_more) refuse("a group has many names in a table that has no checksums");
@@ -355,6 +368,7 @@ std::vector<std::int64_t> FirstFormat::extents_of(std::string_view message) cons
   std::vector<std::int64_t> extents;
   for (std::uint64_t i = 0; i < rank; ++i) {
     const std::uint64_t extent = data.number(8);
+    // -1: larger than any file.
     extents.push_back(std::in_range<std::int64_t>(extent) ? static_cast<std::int64_t>(extent) : -1);
   }
   return extents;
@@ -368,6 +382,7 @@ DatasetInfo FirstFormat::dataset(const std::string& name) const {
     for (const Message& message : messages_of(find_object(name))) {
       Cursor data(message.data);
       if (message.type == kDataspace && !message.shared) info.shape = extents_of(message.data);
+      // Another file, of the choice of whoever made this one.
       if (message.type == kExternalFiles) is_elsewhere = true;
       if (message.type == kDatatype) {
         info.element = type_of(message.data, message.shared).element;
@@ -400,6 +415,7 @@ std::optional<StoredAttribute> FirstFormat::as_attribute(const Message& message,
     return version == 1 ? data.take_padded(bytes) : data.take(bytes);
   };
   const std::string_view found = take(name_bytes);
+  // Names end with a zero byte, and in version 1 with padding.
   if (found.substr(0, found.find('\0')) != name) return std::nullopt;
   StoredAttribute attribute;
   attribute.type = type_of(take(type_bytes), version > 1 && (flags & 1U) != 0);

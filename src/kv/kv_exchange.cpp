@@ -72,7 +72,9 @@ void KvExchange::start(KvBlocks& local) {
   arrivals_ = false;
   requested_ = 0;
   released_ = 0;
+  // First: with Transfer::none a request is answered at once.
   std::fill(views_.begin(), views_.end(), KvBlockView{});
+  // Receives before sends: what arrives finds its place, and MPI need not keep it.
   for (Incoming& sink : sinks_) request(sink);
   release_above(partition_.end_block());  // releases nothing, requests the first shares
   std::int64_t index = 0;
@@ -125,6 +127,7 @@ void KvExchange::publish(const Incoming& incoming) {
 }
 
 void KvExchange::release_above(std::int64_t block) {
+  // A share that is still on its way keeps its slot, needed or not: MPI writes there.
   while (released_ < requested_ && shares_[released_].arrived &&
          shares_[released_].lowest() > block) {
     for (const BlockRange& range : shares_[released_].ranges) {
@@ -132,6 +135,7 @@ void KvExchange::release_above(std::int64_t block) {
     }
     ++released_;
   }
+  // In the order of the plan, which is the sender's, too: messages of one tag are told apart by it.
   while (requested_ < shares_.size() && requested_ - released_ < slots_.size()) {
     shares_[requested_].blocks = &slots_[requested_ % slots_.size()];
     request(shares_[requested_]);
@@ -145,6 +149,7 @@ void KvExchange::poll() {
     incoming.arrived = true;
     bytes_received_ += incoming.requests.bytes_received();
     incoming.requests = mpi::RequestBatch();
+    // From where they lie: sink blocks stay until the next start(), and finish() waits for sends.
     for (const int child : incoming.forward_to) send(pieces_of(incoming), child, incoming.tag);
     publish(incoming);
     arrivals_ = true;
@@ -157,10 +162,12 @@ void KvExchange::poll() {
 }
 
 void KvExchange::wait_for_arrival() {
+  // Not a wait for one message: while this rank waits, others may wait for a sink that it forwards.
   for (poll(); !take_arrivals(); poll()) std::this_thread::yield();
 }
 
 void KvExchange::finish() {
+  // Shares that no query was left to need are received all the same: their senders wait for that.
   release_above(-1);
   while (released_ < shares_.size() || is_missing()) {
     wait_for_arrival();

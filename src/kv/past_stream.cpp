@@ -10,6 +10,7 @@ namespace powerprefill {
 namespace {
 
 std::int64_t slots_within(std::int64_t budget, const KvShape& shape, std::int64_t most_blocks) {
+  // Whatever the budget, a block can be read while others are in use.
   constexpr std::int64_t fewest = 4;
   return std::min(most_blocks, std::max(fewest, budget / (2 * shape.block_bytes())));
 }
@@ -40,6 +41,7 @@ PastStream::~PastStream() {
 void PastStream::begin(std::int64_t layer, const std::vector<std::int64_t>& blocks) {
   std::unique_lock lock(mutex_);
   wanted_ = nullptr;
+  // A block in flight, of the layer before, is still being written to its slot.
   wake_.wait(lock, [&] { return !reading_; });
   for (const Read& read : read_) free_.push_back(read.slot);
   read_.clear();
@@ -57,6 +59,7 @@ void PastStream::begin(std::int64_t layer, const std::vector<std::int64_t>& bloc
 
 bool PastStream::poll() {
   const std::lock_guard lock(mutex_);
+  // Before what was read is shown: the last of it may be the block that failed.
   if (failure_) std::rethrow_exception(failure_);
   if (read_.empty()) return false;
   for (const Read& read : read_) {
@@ -69,6 +72,7 @@ bool PastStream::poll() {
 }
 
 void PastStream::release_above(std::int64_t block) {
+  // Without the lock, since the main thread alone has held_: the usual call changes nothing.
   if (held_.empty() || held_.front().block <= block) return;
   {
     const std::lock_guard lock(mutex_);
@@ -93,6 +97,7 @@ void PastStream::run() {
     free_.pop_back();
     const std::int64_t layer = layer_;
     reading_ = true;
+    // The disk and the checksum take long: poll() must not wait for them.
     lock.unlock();
     std::exception_ptr failure;
     const double begin = seconds_now();

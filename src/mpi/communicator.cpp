@@ -46,6 +46,7 @@ Communicator& Communicator::operator=(Communicator&& other) noexcept {
 }
 
 Communicator::~Communicator() {
+  // After MPI_Finalize, which has ended all communicators, no call is allowed.
   if (comm_ != MPI_COMM_NULL && is_active()) MPI_Comm_free(&comm_);
 }
 
@@ -63,6 +64,7 @@ Communicator Communicator::split_node() const {
 }
 
 Communicator Communicator::split_numa() const {
+  // Before version 4 the standard has a type for nodes alone.
 #ifdef OPEN_MPI
   MPI_Comm part = MPI_COMM_NULL;
   check(MPI_Comm_split_type(comm_, OMPI_COMM_TYPE_NUMA, rank_, MPI_INFO_NULL, &part),
@@ -86,6 +88,7 @@ void Communicator::broadcast(std::span<std::byte> data, int root) const {
 }
 
 std::string Communicator::broadcast_string(const std::string& text, int root) const {
+  // The other ranks do not know how long the text is.
   std::uint64_t size = text.size();
   broadcast_value(size, root);
   std::string result = rank_ == root ? text : std::string(size, '\0');
@@ -97,6 +100,7 @@ std::int64_t Communicator::sum(std::int64_t v) const {
   return reduce(*this, v, MPI_INT64_T, MPI_SUM);
 }
 std::int64_t Communicator::prefix_sum(std::int64_t v) const {
+  // Not MPI_Exscan, which leaves rank 0's result undefined.
   std::int64_t with_own = 0;
   check(MPI_Scan(&v, &with_own, 1, MPI_INT64_T, MPI_SUM, comm_), "MPI_Scan");
   return with_own - v;
@@ -121,6 +125,7 @@ void Communicator::all_gather(std::span<const std::byte> mine, std::span<std::by
 }
 
 std::vector<std::string> Communicator::gather_strings(const std::string& mine, int root) const {
+  // Lengths first: they differ, and the root has to make room.
   const int count = checked_cast<int>(mine.size());
   std::vector<int> counts(static_cast<std::size_t>(size_), 0);
   check(MPI_Gather(&count, 1, MPI_INT, counts.data(), 1, MPI_INT, root, comm_), "MPI_Gather");
@@ -144,6 +149,8 @@ std::vector<std::string> Communicator::gather_strings(const std::string& mine, i
 }
 
 void Communicator::require_same(ErrorCode code, const std::vector<Same>& values) const {
+  // All of them travel before the first is compared, so that ranks that differ in one make the same
+  // calls.
   std::vector<std::string> of_root;
   const std::string host = broadcast_string(host_name(), 0);
   for (const Same& same : values) of_root.push_back(broadcast_string(same.value, 0));
@@ -165,6 +172,7 @@ void Communicator::agree(const std::function<void()>& phase) const {
   try {
     phase();
   } catch (const Error& error) {
+    // From an agreement within `phase`: every rank is throwing it.
     if (error.is_agreed()) throw;
     code = static_cast<int>(error.code());
     message = error.what();
@@ -175,6 +183,8 @@ void Communicator::agree(const std::function<void()>& phase) const {
     code = static_cast<int>(ErrorCode::internal);
     message = error.what();
   }
+  // One number settles the usual case, that nobody has failed. The lowest rank speaks where several
+  // have.
   const std::int64_t failing = min(std::int64_t{code == 0 ? size_ : rank_});
   if (failing == size_) return;
   const int rank = static_cast<int>(failing);

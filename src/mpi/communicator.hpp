@@ -18,11 +18,14 @@
 
 namespace powerprefill::mpi {
 
+// Every rank of a communicator makes the same collective calls in the same order. Here these are
+// the functions without noexcept; none of them hides in a constructor, an operator or a conversion.
 class Communicator {
  public:
   Communicator() = default;
   Communicator(Communicator&& other) noexcept;
   Communicator& operator=(Communicator&& other) noexcept;
+  // MPI_Comm_free: collective by the standard, which expects it to be local, as Open MPI has it.
   ~Communicator();
 
   // Collective. A duplicate with its own message space; MPI_ERRORS_RETURN is set.
@@ -39,6 +42,7 @@ class Communicator {
   bool is_root() const noexcept { return rank_ == 0; }
   MPI_Comm native() const noexcept { return comm_; }
 
+  // All below are collective.
   void barrier() const;
 
   // `data` of `root` is copied to every rank. Sizes must agree; any length.
@@ -72,12 +76,12 @@ class Communicator {
     std::string value;
     std::string advice = {};  // what to do where it differs
   };
-  // Collective. Throws an agreed Error(code) unless every rank has the values that rank 0 has:
+  // Throws an agreed Error(code) unless every rank has the values that rank 0 has:
   // names the first that differs, with both values and hosts. `values` has the same names
   // everywhere.
   void require_same(ErrorCode code, const std::vector<Same>& values) const;
 
-  // Collective agreement on success. Runs `phase` on every rank; when it throws on any of them,
+  // Agreement on success. Runs `phase` on every rank; when it throws on any of them,
   // every rank throws the same agreed Error: that of the lowest failing rank. `phase` itself must
   // not wait for other ranks after its first point of failure.
   void agree(const std::function<void()>& phase) const;

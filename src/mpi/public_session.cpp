@@ -4,7 +4,7 @@
 namespace powerprefill {
 
 Session::Session(const std::function<void(const std::string& what)>& waiting)
-    : session_(std::make_unique<mpi::Session>(waiting)) {}
+    : session_(new mpi::Session(mpi::Session::start(waiting))) {}
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;

@@ -59,6 +59,8 @@ void receive_hosts(std::vector<HostName>& hosts, const Session::Waiting& waiting
                     MPI_COMM_WORLD, &requests[at]),
           "MPI_Irecv");
   }
+  // Polled: MPI_Waitany does not come back to say who is missing, and a job whose hosts do not
+  // reach each other would wait without a word.
   std::vector<int> missing(static_cast<std::size_t>(ranks - 1));
   std::iota(missing.begin(), missing.end(), 1);
   while (!missing.empty()) {
@@ -100,9 +102,14 @@ void Session::find_hosts(const Waiting& waiting) {
   for (const HostName& name : names) hosts_.emplace_back(name.data());
 }
 
+Session Session::start(const Waiting& waiting) {
+  return Session(waiting);
+}
+
 Session::Session(const Waiting& waiting) {
   int provided = MPI_THREAD_SINGLE;
   waiting("MPI_Init has not returned");
+  // FUNNELED is enough: threads that read and write rows use plain pread and pwrite.
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   if (provided < MPI_THREAD_FUNNELED) {
@@ -113,13 +120,17 @@ Session::Session(const Waiting& waiting) {
   waiting("the first collective operations do not end");
   world_ = Communicator::duplicate(MPI_COMM_WORLD);
   node_ranks_ = world_.split_node();
+  // Nodes are counted by their first ranks, in the order of these.
   nodes_ = static_cast<int>(world_.sum(std::int64_t{node_ranks_.is_root() ? 1 : 0}));
   node_ = static_cast<int>(world_.prefix_sum(std::int64_t{node_ranks_.is_root() ? 1 : 0}));
   node_ranks_.broadcast_value(node_, 0);
-  failed_ = SharedMemory(node_ranks_, sizeof(std::atomic<int>), SharedStore::memory, "");
+  // Memory, where a message would need its receiver: whoever asks has failed alone, and the others
+  // may be anywhere.
+  failed_ = SharedMemory::make(node_ranks_, sizeof(std::atomic<int>), SharedStore::memory, "");
 }
 
 Session::~Session() {
+  // Before MPI_Finalize, after which they could not be freed.
   node_ranks_ = Communicator();
   world_ = Communicator();
   MPI_Finalize();

@@ -10,14 +10,17 @@
 
 namespace powerprefill::mpi {
 
-// Initialises MPI (FUNNELED: only the thread that made the session may call MPI) and finalises it.
-// One per process. MPI_ERRORS_RETURN is set on every communicator, so failures become `Error`s.
+// MPI between MPI_Init (FUNNELED: only the thread that started the session may call MPI) and
+// MPI_Finalize. One per process. MPI_ERRORS_RETURN is set on every communicator, so failures become
+// `Error`s.
 class Session {
  public:
+  using Waiting = std::function<void(const std::string& what)>;
   // Collective over the job. `waiting` is told, as a text for the user, what the start waits for
   // from now on; while ranks are missing rank 0 tells which, again and again.
-  using Waiting = std::function<void(const std::string& what)>;
-  explicit Session(const Waiting& waiting = [](const std::string&) {});
+  static Session start(const Waiting& waiting = [](const std::string&) {});
+  // Collective over the job: MPI_Finalize waits for all ranks. A rank that ends alone calls
+  // abort().
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -42,6 +45,7 @@ class Session {
   [[noreturn]] void abort(int code) noexcept;
 
  private:
+  explicit Session(const Waiting& waiting);
   void find_hosts(const Waiting& waiting);
 
   Communicator world_;

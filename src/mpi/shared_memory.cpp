@@ -11,7 +11,7 @@
 
 #include "base/checked.hpp"
 #include "base/hash.hpp"
-#include "base/node_memory.hpp"
+#include "base/memory.hpp"
 #include "files/files.hpp"
 
 namespace powerprefill::mpi {
@@ -20,6 +20,7 @@ namespace {
 
 void reserve(const FileHandle& file, std::int64_t bytes, const std::string& hint) {
   if (::fallocate(file.fd(), 0, 0, bytes) == 0) return;
+  // Some file systems have no fallocate(2); there a lack of space shows late, as a SIGBUS.
   if (errno == EOPNOTSUPP && ::ftruncate(file.fd(), bytes) == 0) return;
   throw Error(ErrorCode::storage,
               fmt::format("cannot reserve {} bytes for the weights in {}: {}; {}", bytes,
@@ -28,14 +29,17 @@ void reserve(const FileHandle& file, std::int64_t bytes, const std::string& hint
 
 }  // namespace
 
-SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedStore store,
-                           const std::filesystem::path& scratch_folder)
-    : size_(checked_cast<std::size_t>(bytes)) {
+SharedMemory SharedMemory::make(const Communicator& node, std::int64_t bytes, SharedStore store,
+                                const std::filesystem::path& scratch_folder) {
+  SharedMemory made;
+  made.size_ = checked_cast<std::size_t>(bytes);
   // A memory of no bytes still gets one page, so that it can be mapped.
   const std::int64_t reserved = std::max<std::int64_t>(bytes, 1);
   FileHandle file;
   std::string path;
   bool in_memory = store != SharedStore::file;
+  // The first rank alone looks for room and decides: what is available changes with every look, and
+  // all ranks must take the same store.
   node.agree([&] {
     if (!node.is_root()) return;
     const AvailableMemory memory = available_memory();
@@ -53,6 +57,7 @@ SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedS
       if (!file) {
         throw Error(ErrorCode::internal, "memfd_create failed: " + reason_of_errno(errno));
       }
+      // The way for other processes to memory that has no name: no descriptor has to be sent.
       path = fmt::format("/proc/{}/fd/{}", ::getpid(), file.fd());
       reserve(file, reserved, "use --weights-store FOLDER to keep them in a mapped file");
     } else {
@@ -72,6 +77,8 @@ SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedS
   path = node.broadcast_string(path, 0);
   try {
     node.agree([&] {
+      // Fails where ranks of a node do not see each other's processes, or its disk: the launch is
+      // to blame.
       if (!node.is_root()) file = FileHandle::open(path, O_RDWR, ErrorCode::launch);
       void* address = ::mmap(nullptr, static_cast<std::size_t>(reserved), PROT_READ | PROT_WRITE,
                              MAP_SHARED, file.fd(), 0);
@@ -79,15 +86,16 @@ SharedMemory::SharedMemory(const Communicator& node, std::int64_t bytes, SharedS
         throw Error(ErrorCode::internal, fmt::format("cannot map {} bytes of shared weights: {}",
                                                      reserved, reason_of_errno(errno)));
       }
-      data_ = static_cast<std::byte*>(address);
+      made.data_ = static_cast<std::byte*>(address);
     });
   } catch (...) {
     if (!in_memory && node.is_root()) ::unlink(path.c_str());
-    if (data_ != nullptr) ::munmap(data_, static_cast<std::size_t>(reserved));
     throw;
   }
+  // Mapped by all: without a name it goes with the last of them, however they end.
   if (!in_memory && node.is_root()) ::unlink(path.c_str());
-  location_ = in_memory ? "memory" : "file in " + scratch_folder.string();
+  made.location_ = in_memory ? "memory" : "file in " + scratch_folder.string();
+  return made;
 }
 
 SharedMemory::SharedMemory(SharedMemory&& other) noexcept

@@ -29,11 +29,11 @@ class SharedMemory {
  public:
   SharedMemory() = default;
   // Collective over `node`. Throws an agreed Error(storage or internal).
-  SharedMemory(const Communicator& node, std::int64_t bytes, SharedStore store,
-               const std::filesystem::path& scratch_folder);
+  static SharedMemory make(const Communicator& node, std::int64_t bytes, SharedStore store,
+                           const std::filesystem::path& scratch_folder);
   SharedMemory(SharedMemory&& other) noexcept;
   SharedMemory& operator=(SharedMemory&& other) noexcept;
-  ~SharedMemory();
+  ~SharedMemory();  // not collective: the memory goes with the last rank that sees it
 
   std::span<std::byte> bytes() noexcept { return {data_, size_}; }
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }

@@ -1,18 +1,25 @@
 #include "mpi/vote.hpp"
 
+#include <cstdlib>
 #include <exception>
 
+#include "base/say.hpp"
 #include "mpi/check.hpp"
 
 namespace powerprefill::mpi {
 
+Vote Vote::make(const Communicator& comm) {
+  return Vote(std::unique_ptr<State>(new State{comm.dup(), MPI_REQUEST_NULL, 0, 0}));
+}
+
 Vote::~Vote() {
   if (!is_open()) return;
-  if (std::uncaught_exceptions() > 0) {
-    static_cast<void>(state_.release());
-  } else {
-    MPI_Wait(&state_->request, MPI_STATUS_IGNORE);
+  if (std::uncaught_exceptions() == 0) {
+    say("powerprefill: a vote of all ranks was destroyed while open\n");
+    std::abort();
   }
+  // Collective operations cannot be cancelled in MPI.
+  static_cast<void>(state_.release());
 }
 
 void Vote::start(std::int64_t value) {

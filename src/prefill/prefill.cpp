@@ -3,13 +3,13 @@
 #include <memory>
 
 #include "prefill/prefill_job.hpp"
-#include "run/lonely_failure.hpp"
+#include "run/unagreed_failure.hpp"
 
 namespace powerprefill {
 
 PrefillReport prefill(Model& model, const PrefillOptions& options) {
   auto job = std::make_unique<PrefillJob>(model.state(), options);
-  return keep_if_alone(model.state().world(), job, [&] { return job->run(); });
+  return leak_on_unagreed_failure(model.state().world(), job, [&] { return job->run(); });
 }
 
 }  // namespace powerprefill

@@ -5,7 +5,7 @@
 #include <span>
 #include <type_traits>
 
-#include "base/process_memory.hpp"
+#include "base/memory.hpp"
 #include "prefill/prefill_job.hpp"
 
 namespace powerprefill {

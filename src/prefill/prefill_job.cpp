@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/checked.hpp"
-#include "base/node_memory.hpp"
+#include "base/memory.hpp"
 #include "plan/chunks.hpp"
 #include "prefill/cache_output.hpp"
 
@@ -21,6 +21,7 @@ constexpr std::int64_t kSmallChunk = 8192;
 }  // namespace
 
 PrefillReport PrefillJob::run() {
+  poll_ = StopPoll::make(world_, options_.should_stop, options_.stop_patience);
   world_.agree([&] { check_options(); });
   input_.require_same(world_);
   world_.agree([&] { input_.check_for(model_.config); });
@@ -44,7 +45,7 @@ PrefillReport PrefillJob::run() {
         end_of_chunk(done_, report_.chunk_tokens, kv_shape_.block, prompt_tokens());
     if (!run_chunk(end)) stop();
     commit_chunk();
-    if (done_ < prompt_tokens() && poll_.is_over()) stop();
+    if (done_ < prompt_tokens() && poll_->is_over()) stop();
   }
   report_.computed_tokens = done_ - first;
   finish_report();
@@ -105,7 +106,7 @@ bool PrefillJob::run_chunk(std::int64_t end) {
     chunk_.emplace(context, std::span(options_.tokens).first(static_cast<std::size_t>(end)), done_,
                    past_ ? past_in(*past_) : PastSource{});
   });
-  poll_.begin_chunk();
+  poll_->begin_chunk();
   CacheOutput output(*writer_);
   if (!chunk_->run(&output, [this](std::int64_t layers) { return goes_on(layers); })) return false;
   output.finish(*chunk_);
@@ -134,7 +135,7 @@ void PrefillJob::commit_chunk() {
 bool PrefillJob::goes_on(std::int64_t layers_done) {
   const std::int64_t layers = model_.config.layers;
   if (layers_done < layers) show_progress(layers_done);
-  return poll_.goes_on(layers_done, layers);
+  return poll_->goes_on(layers_done, layers);
 }
 
 void PrefillJob::stop() const {

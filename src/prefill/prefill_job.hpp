@@ -24,8 +24,7 @@ class PrefillJob {
       : world_(model.world()),
         options_(options),
         input_{options.tokens, options.run},
-        model_(model),
-        poll_(world_, options.should_stop, options.stop_patience) {}
+        model_(model) {}
 
   PrefillJob(const PrefillJob&) = delete;
   PrefillJob& operator=(const PrefillJob&) = delete;
@@ -33,6 +32,7 @@ class PrefillJob {
     if (trace_) model_.pool->set_trace(nullptr);
   }
 
+  // Collective.
   PrefillReport run();
 
  private:
@@ -73,7 +73,7 @@ class PrefillJob {
   std::optional<Chunk> chunk_;
   std::optional<CacheWriter> writer_;  // after the buffers that its thread reads
   std::int64_t done_ = 0;              // tokens whose keys and values are in a file
-  StopPoll poll_;
+  std::optional<StopPoll> poll_;
   ZoneSeconds zones_{};
   double begin_ = 0;
   PrefillReport report_;

@@ -7,6 +7,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/human_bytes.hpp"
+
 namespace powerprefill {
 
 namespace {
@@ -80,16 +82,6 @@ std::vector<double> peak_by_node(const PrefillReport& report) {
 }
 
 }  // namespace
-
-std::string human_bytes(double bytes) {
-  constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  std::size_t unit = 0;
-  while (bytes >= 1024 && unit + 1 < std::size(units)) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, units[unit]);
-}
 
 std::string to_table(const PrefillReport& report, const ReportContext& context) {
   std::string text = fmt::format(

@@ -19,7 +19,4 @@ std::string to_table(const PrefillReport& report, const ReportContext& context);
 // The `--report` file.
 nlohmann::ordered_json to_json(const PrefillReport& report, const ReportContext& context);
 
-// "1.5 GiB"
-std::string human_bytes(double bytes);
-
 }  // namespace powerprefill

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/hash.hpp"
-#include "base/node_memory.hpp"
+#include "base/memory.hpp"
 #include "base/zones.hpp"
 #include "files/files.hpp"
 #include "math/linear/gemm.hpp"

@@ -7,9 +7,17 @@
 
 namespace powerprefill {
 
+StopPoll StopPoll::make(const mpi::Communicator& world, std::function<bool()> should_stop,
+                        double patience) {
+  return {world, std::move(should_stop), patience, mpi::Vote::make(world)};
+}
+
 StopPoll::StopPoll(const mpi::Communicator& world, std::function<bool()> should_stop,
-                   double patience)
-    : world_(world), should_stop_(std::move(should_stop)), patience_(patience), vote_(world) {}
+                   double patience, mpi::Vote vote)
+    : world_(world),
+      should_stop_(std::move(should_stop)),
+      patience_(patience),
+      vote_(std::move(vote)) {}
 
 void StopPoll::begin_chunk() {
   chunk_begin_ = seconds_now();
@@ -32,7 +40,8 @@ bool StopPoll::goes_on(std::int64_t layers_done, std::int64_t layers) {
 
 bool StopPoll::is_over() const {
   const bool mine = verdict_ != go_on || is_asked();
-  return world_.max(std::int64_t{mine ? 1 : 0}) == 1;
+  const std::int64_t any = world_.max(std::int64_t{mine ? 1 : 0});
+  return any == 1;
 }
 
 }  // namespace powerprefill

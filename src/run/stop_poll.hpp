@@ -11,9 +11,10 @@ namespace powerprefill {
 
 class StopPoll {
  public:
-  // Collective. `should_stop` is asked on every rank, and may be empty; `patience`: seconds that a
-  // chunk in flight may still take.
-  StopPoll(const mpi::Communicator& world, std::function<bool()> should_stop, double patience);
+  // Collective. `world` outlives the poll. `should_stop` is asked on every rank, and may be empty;
+  // `patience`: seconds that a chunk in flight may still take.
+  static StopPoll make(const mpi::Communicator& world, std::function<bool()> should_stop,
+                       double patience);
 
   // Before the first layer of a chunk.
   void begin_chunk();
@@ -24,6 +25,8 @@ class StopPoll {
   bool is_over() const;
 
  private:
+  StopPoll(const mpi::Communicator& world, std::function<bool()> should_stop, double patience,
+           mpi::Vote vote);
   // What a rank answers; the largest answer counts.
   enum Answer : std::int64_t { go_on = 0, finish_chunk = 1, drop_chunk = 2 };
   bool is_asked() const { return should_stop_ && should_stop_(); }

@@ -14,10 +14,10 @@
 #include "plan/chunks.hpp"
 #include "plan/memory_plan.hpp"
 #include "powerprefill/prefill.hpp"
-#include "run/lonely_failure.hpp"
 #include "run/model_state.hpp"
 #include "run/run_input.hpp"
 #include "run/stop_poll.hpp"
+#include "run/unagreed_failure.hpp"
 #include "score/token_scores.hpp"
 
 namespace powerprefill {
@@ -106,7 +106,7 @@ ScoreReport ScoreJob::run() {
     kv_shape = kv_shape_of(model_.config, options_.run, model_.compute);
   });
   model_.load();
-  StopPoll poll(world_, options_.should_stop, PrefillOptions{}.stop_patience);
+  StopPoll poll = StopPoll::make(world_, options_.should_stop, PrefillOptions{}.stop_patience);
   const auto interrupted =
       Error::agreed(ErrorCode::interrupted, "stopped by a signal before the score was known", -1);
   if (poll.is_over()) throw interrupted;
@@ -150,7 +150,7 @@ ScoreReport ScoreJob::run() {
 
 ScoreReport score(Model& model, const ScoreOptions& options) {
   auto job = std::make_unique<ScoreJob>(model.state(), options);
-  return keep_if_alone(model.state().world(), job, [&] { return job->run(); });
+  return leak_on_unagreed_failure(model.state().world(), job, [&] { return job->run(); });
 }
 
 }  // namespace powerprefill

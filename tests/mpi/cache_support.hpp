@@ -203,7 +203,7 @@ struct Case {
 };
 
 inline int run_cases(int argc, char** argv, const std::vector<Case>& cases) {
-  mpi::Session session;
+  mpi::Session session = mpi::Session::start();
   const mpi::Communicator& comm = session.world();
   if (argc != 2) {
     std::fprintf(stderr, "usage: %s SCRATCH_FOLDER\n", argv[0]);

@@ -15,7 +15,7 @@
 #include "layers/row_parallel.hpp"
 #include "mpi/request.hpp"
 #include "mpi/shared_memory.hpp"
-#include "run/lonely_failure.hpp"
+#include "run/unagreed_failure.hpp"
 #include "support/mpi_checks.hpp"
 
 namespace powerprefill {
@@ -232,7 +232,7 @@ void messages(MpiChecks& checks) {
 // Every rank writes its part and reads those of all others.
 void use_shared_memory(MpiChecks& checks, const Communicator& node, SharedStore store,
                        std::int64_t bytes, const fs::path& folder) {
-  SharedMemory made(node, bytes, store, folder);
+  SharedMemory made = SharedMemory::make(node, bytes, store, folder);
   SharedMemory memory = std::move(made);
   checks.expect(made.bytes().empty(), "memory that was moved from");  // NOLINT
   checks.expect(std::ssize(memory.bytes()) == bytes, "size of the shared memory");
@@ -271,8 +271,9 @@ void shared_memory(MpiChecks& checks) {
       use_shared_memory(checks, node, store, bytes, folder);
     }
   }
-  checks.expect_agreed(ErrorCode::storage, 0, "not-there",
-                       [&] { SharedMemory(node, 100, SharedStore::file, folder / "not-there"); });
+  checks.expect_agreed(ErrorCode::storage, 0, "not-there", [&] {
+    SharedMemory::make(node, 100, SharedStore::file, folder / "not-there");
+  });
   node.barrier();
   checks.expect(fs::is_empty(folder), "a file is left after a failure");
   node.barrier();
@@ -292,13 +293,13 @@ void what_ranks_have_in_common(MpiChecks& checks) {
 
 // What MPI may still write to outlives a failure of one rank alone, of any kind; after one that all
 // ranks have, nothing is in flight.
-void buffers_outlive_a_lonely_failure(MpiChecks& checks) {
+void buffers_outlive_unagreed_failure(MpiChecks& checks) {
   const auto lets_go = [&](const std::function<void()>& failure) {
     auto held = std::make_unique<int>(0);
     int* const raw = held.get();
     bool thrown = false;
     try {
-      keep_if_alone(checks.comm(), held, failure);
+      leak_on_unagreed_failure(checks.comm(), held, failure);
     } catch (const std::exception&) {
       thrown = true;
     }
@@ -370,8 +371,8 @@ int main() {
                         {"messages", messages},
                         {"shared_memory", shared_memory},
                         {"what_ranks_have_in_common", what_ranks_have_in_common},
-                        {"buffers_outlive_a_lonely_failure", buffers_outlive_a_lonely_failure},
+                        {"buffers_outlive_unagreed_failure", buffers_outlive_unagreed_failure},
                         {"what_ranks_have_in_common", what_ranks_have_in_common},
-                        {"buffers_outlive_a_lonely_failure", buffers_outlive_a_lonely_failure},
+                        {"buffers_outlive_unagreed_failure", buffers_outlive_unagreed_failure},
                         {"rows_split_over_ranks", rows_split_over_ranks}});
 }

@@ -65,7 +65,7 @@ struct MpiCase {
 
 // Runs all cases on all ranks. Rank 0 prints one line with the totals; returns the exit code.
 inline int run_mpi_cases(const std::vector<MpiCase>& cases) {
-  mpi::Session session;
+  mpi::Session session = mpi::Session::start();
   MpiChecks checks(session.world());
   for (const MpiCase& test : cases) {
     const std::int64_t failed_before = checks.failed();

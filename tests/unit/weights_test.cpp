@@ -33,7 +33,7 @@ class MpiEnvironment : public testing::Environment {
   mpi::Communicator& world() {
     if (!session_) {
       ::setenv("OMPI_MCA_ess_singleton_isolated", "1", 1);
-      session_ = std::make_unique<mpi::Session>();
+      session_.reset(new mpi::Session(mpi::Session::start()));
     }
     return session_->world();
   }

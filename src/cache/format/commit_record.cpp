@@ -37,6 +37,7 @@ std::array<std::byte, kRecordBytes> encode(const CommitRecord& record) {
 
 std::optional<CommitRecord> decode(std::span<const std::byte, kRecordBytes> bytes,
                                    std::uint64_t generation) {
+  // By its own hash a record is whole or none: a torn write needs no other mark.
   Words words{};
   std::memcpy(words.data(), bytes.data(), kRecordBytes);
   if (words[0] != magic() || words[1] != generation || words[7] != own_hash(words) ||
@@ -54,6 +55,8 @@ std::optional<CommitRecord> decode(std::span<const std::byte, kRecordBytes> byte
 
 bool is_next_damaged(std::span<const std::byte> rows, std::uint64_t generation,
                      std::uint64_t sequence) {
+  // Sound are zeros (the first round) and the record that the next will overwrite, of 16 commits
+  // ago. To take anything else for a commit that was torn would let one that counted be forgotten.
   const std::uint64_t row = (sequence + 1) % kRecordRows;
   const auto bytes = rows.subspan(row * kRecordRowBytes).first<kRecordBytes>();
   const bool is_empty =
@@ -70,6 +73,7 @@ std::optional<CommitRecord> newest_record(std::span<const std::byte> rows,
   for (std::uint64_t row = 0; row < kRecordRows; ++row) {
     const auto record =
         decode(rows.subspan(row * kRecordRowBytes).first<kRecordBytes>(), generation);
+    // Nobody writes a record to another row than its own.
     if (!record || record->sequence == 0 || record->sequence % kRecordRows != row) continue;
     if (!newest || record->sequence > newest->sequence) newest = record;
   }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/dtype.hpp"
+#include "cache/format/kv_shape.hpp"
 
 namespace powerprefill {
 
@@ -33,9 +34,8 @@ struct CacheHeader {
   std::string writer;                 // program version and build
   bool saves_hidden = false;          // the file has /hidden_all and /hidden_checksums
 
-  std::int64_t row_bytes() const {
-    return num_kv_heads * head_dim * static_cast<std::int64_t>(bytes_of(dtype));
-  }
+  KvShape kv_shape() const { return {block_tokens, num_kv_heads, head_dim, dtype}; }
+  std::int64_t row_bytes() const { return kv_shape().row_bytes(); }
   std::int64_t blocks() const { return capacity / block_tokens; }
 };
 

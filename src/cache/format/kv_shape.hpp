@@ -1,4 +1,4 @@
-// The shape of keys and values, in memory and in the file.
+// The shape of a layer's keys and values, in memory and in a cache file.
 #pragma once
 
 #include <cstdint>

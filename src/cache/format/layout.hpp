@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cache/format/header.hpp"
-#include "hdf5/file.hpp"
+#include "hdf5/dataset_spec.hpp"
 
 namespace powerprefill {
 

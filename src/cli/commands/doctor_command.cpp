@@ -5,7 +5,8 @@
 #include <vector>
 
 #include "base/aligned_buffer.hpp"
-#include "base/node_memory.hpp"
+#include "base/human_bytes.hpp"
+#include "base/memory.hpp"
 #include "base/zones.hpp"
 #include "cli/commands.hpp"
 #include "cli/launch.hpp"
@@ -15,7 +16,6 @@
 #include "math/rows/row_ops.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/error.hpp"
-#include "report/prefill_report.hpp"
 
 namespace powerprefill::cli {
 

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
+#include "base/human_bytes.hpp"
 #include "base/say.hpp"
 #include "cache/export.hpp"
 #include "cli/command_files.hpp"
 #include "cli/commands.hpp"
 #include "files/output_file.hpp"
-#include "report/prefill_report.hpp"
 
 namespace powerprefill::cli {
 

@@ -3,10 +3,10 @@
 #include <nlohmann/json.hpp>
 
 #include "base/hash.hpp"
+#include "base/human_bytes.hpp"
 #include "cache/reader.hpp"
 #include "cli/commands.hpp"
 #include "json/json.hpp"
-#include "report/prefill_report.hpp"
 
 namespace powerprefill::cli {
 

@@ -2,13 +2,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/human_bytes.hpp"
 #include "cli/attention_options.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
 #include "cli/model_options.hpp"
 #include "cli/number_option.hpp"
 #include "powerprefill/plan.hpp"
-#include "report/prefill_report.hpp"
 
 namespace powerprefill::cli {
 

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
+#include "base/human_bytes.hpp"
 #include "base/zones.hpp"
 #include "cache/reader.hpp"
 #include "cli/commands.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/error.hpp"
-#include "report/prefill_report.hpp"
 
 namespace powerprefill::cli {
 

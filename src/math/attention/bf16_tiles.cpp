@@ -27,6 +27,7 @@ void nothing() {}
 TARGET_AVX512 inline __m512 exponential(__m512 x) {
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)),
                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  // ln 2 in two parts: n times the first, which has few bits, is exact.
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375F), x);
   r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4F), r);
   __m512 p = _mm512_set1_ps(1.9875691500e-4F);
@@ -64,6 +65,7 @@ TARGET_AVX512 inline __mmask16 lanes_below(std::int64_t count, std::int64_t at) 
 // The largest of `count` scores.
 TARGET_AVX512 inline float largest_of(const float* scores, std::int64_t count) {
   const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  // Two chains: the next maximum need not wait for the last.
   __m512 even = lowest;
   __m512 odd = lowest;
   std::int64_t k = 0;
@@ -81,6 +83,8 @@ TARGET_AVX512 inline float largest_of(const float* scores, std::int64_t count) {
 TARGET_AVX512 inline float raise_maximum(const Bf16Tile& t, std::int64_t row) {
   const float found = largest_of(t.scores + row * t.keys, t.visible[row]) * t.scale;
   if (!(found > t.maximum[row])) return t.maximum[row];
+  // The precise exponential: it scales sums that stay f32, where power_of_two() makes probabilities
+  // that are rounded to bf16.
   const float shrink = t.maximum[row] == -std::numeric_limits<float>::infinity()
                            ? 0.0F
                            : _mm512_cvtss_f32(exponential(_mm512_set1_ps(t.maximum[row] - found)));
@@ -107,6 +111,7 @@ TARGET_AVX512 void softmax(const Bf16Tile& t) {
     const float* scores = t.scores + row * t.keys;
     std::uint16_t* probabilities = t.probabilities + row * t.keys;
     const std::int64_t visible = t.visible[row];
+    // The product with the values takes all 32 rows.
     if (visible == 0) {
       std::memset(probabilities, 0, static_cast<std::size_t>(t.used_keys) * 2);
       continue;
@@ -134,6 +139,7 @@ TARGET_AVX512 inline void multiply_rows(const std::uint16_t* a, std::int64_t a_l
                                         const std::uint16_t* b, std::int64_t b_ld,
                                         std::int64_t pairs, float* c, std::int64_t c_ld,
                                         bool accumulate) {
+  // With 4 vectors 16 sums, 4 columns and a row: 21 of the 32 registers.
   constexpr int kHeight = 4;
   __m512 sums[kHeight][kVectors];
   for (int r = 0; r < kHeight; ++r) {
@@ -202,6 +208,7 @@ TARGET_AMX void begin_tiles() {
 }
 
 TARGET_AMX void end_tiles() {
+  // Tiles in use are 8 KiB more to save at each switch between threads.
   _tile_release();
 }
 

@@ -108,7 +108,7 @@ Weights Weights::load(const std::filesystem::path& folder, const ModelConfig& co
     refuse_ignored_tensors(*source, layout, config);
   });
   weights.memory_ =
-      mpi::SharedMemory(node, layout.bytes, placement.store, placement.scratch_folder);
+      mpi::SharedMemory::make(node, layout.bytes, placement.store, placement.scratch_folder);
   const std::span<const std::byte> memory = weights.memory_.bytes();
   auto placed = layout.weights.begin();
   weights.for_each(config.tensors, {tables.embedding}, tables.output_head,

@@ -1,4 +1,4 @@
-// What a rank keeps when it fails alone.
+// Buffers that outlive a failure which one rank alone has seen.
 #pragma once
 
 #include <memory>
@@ -12,8 +12,8 @@ namespace powerprefill {
 // so `owner` lets go of them. Only an agreed Error leaves nothing in flight; whatever else is
 // thrown, std::bad_alloc above all, may have come between the start and the end of an exchange.
 template <typename Owner, typename Body>
-auto keep_if_alone(const mpi::Communicator& world, std::unique_ptr<Owner>& owner,
-                   const Body& body) {
+auto leak_on_unagreed_failure(const mpi::Communicator& world, std::unique_ptr<Owner>& owner,
+                              const Body& body) {
   try {
     return body();
   } catch (const Error& error) {

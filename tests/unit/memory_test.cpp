@@ -1,4 +1,4 @@
-#include "base/node_memory.hpp"
+#include "base/memory.hpp"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "base/zeroed_memory.hpp"
+#include "base/aligned_buffer.hpp"
 
 #include <sys/mman.h>
 

@@ -1,4 +1,4 @@
-// How much memory a process may still take on its node.
+// How much memory a process may still take on its node, and how much it takes.
 #pragma once
 
 #include <cstdint>
@@ -20,5 +20,12 @@ struct AvailableMemory {
 //
 // Source: Linux, Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
 AvailableMemory available_memory(const std::filesystem::path& root = "/");
+
+// Largest resident size of this process so far, shared memory included.
+std::int64_t peak_resident_bytes();
+
+// Its proportional set size now: pages shared by k processes count 1/k. 0 where the kernel does not
+// tell.
+std::int64_t proportional_set_bytes();
 
 }  // namespace powerprefill

@@ -1,6 +1,7 @@
-#include "base/node_memory.hpp"
+#include "base/memory.hpp"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <fstream>
@@ -163,6 +164,21 @@ AvailableMemory available_memory(const fs::path& root) {
     }
   }
   return memory;
+}
+
+std::int64_t peak_resident_bytes() {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
+}
+
+std::int64_t proportional_set_bytes() {
+  std::ifstream file("/proc/self/smaps_rollup");
+  for (std::string word; file >> word;) {
+    std::int64_t kibibytes = 0;
+    if (word == "Pss:" && file >> kibibytes) return kibibytes * 1024;
+  }
+  return 0;
 }
 
 }  // namespace powerprefill
