@@ -1,4 +1,4 @@
-// A checkpoint's config.json, checked and in our words.
+// What a checkpoint's config.json says, checked and in our words; families/ reads it.
 #pragma once
 
 #include <cstdint>
@@ -55,12 +55,6 @@ struct ModelConfig {
   std::string power_attention;  // config.json's `power_attention` object as JSON, or empty
   std::vector<ModelNote> notes;
 };
-
-// Reads FOLDER/config.json (and generation_config.json for the end tokens). What the program does
-// not do as the file says, but may go on with, is in the notes. Throws Error(input) that names the
-// file and the key: when it is missing or no JSON, when a needed key is missing or out of range,
-// and by name for everything that powerprefill does not support.
-ModelConfig load_config(const std::filesystem::path& folder);
 
 // What describe_model() tells.
 ModelSummary summary_of(const ModelConfig& config);

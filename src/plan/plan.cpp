@@ -9,6 +9,7 @@
 #include "cache/format/layout.hpp"
 #include "math/linear/compute.hpp"
 #include "math/linear/weight_form.hpp"
+#include "model/families/load_config.hpp"
 #include "partition/balance.hpp"
 #include "partition/partition.hpp"
 #include "plan/chunks.hpp"

@@ -8,6 +8,7 @@
 #include "files/files.hpp"
 #include "math/linear/gemm.hpp"
 #include "math/numerics.hpp"
+#include "model/families/load_config.hpp"
 #include "run/model_state.hpp"
 
 namespace powerprefill {

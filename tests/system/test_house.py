@@ -13,10 +13,11 @@ FILES = sorted(p for room in ROOMS for p in room.rglob("*") if p.is_file() and "
 
 # What each room may include; itself and the public headers always.
 FOUNDATION = {"base", "files", "json"}
-MATH = {"math", "math/linear", "math/attention", "math/rows"}
-MODEL = MATH | {"model", "model/sources", "model/weights"}
+TEXT = {"text", "text/regex", "text/unicode"}
+MATH = {"math", "math/attention", "math/linear", "math/rows"}
+MODEL = {"model", "model/families", "model/sources", "model/weights"}
 CACHE = {"cache", "cache/format"}
-BELOW_LAYERS = FOUNDATION | MODEL | CACHE | {"pattern", "partition", "mpi", "plan", "kv"}
+ENGINE = FOUNDATION | MATH | MODEL | CACHE | {"pattern", "partition", "mpi", "plan"}
 MAY_KNOW = {
     "base": set(),
     "files": {"base"},
@@ -26,32 +27,47 @@ MAY_KNOW = {
     "text": FOUNDATION | {"text/regex", "text/unicode"},
     "pattern": FOUNDATION,
     "partition": {"base", "pattern"},
-    "math": {"base"} | MATH,
-    "math/linear": {"base"} | MATH,
-    "math/attention": {"base"} | MATH,
-    "math/rows": {"base"} | MATH,
+    "math/rows": {"base"},
+    "math/linear": {"base", "math/rows"},
+    "math/attention": {"base", "math/linear", "math/rows"},
+    "math": {"base", "math/attention", "math/linear", "math/rows"},
     "mpi": {"base", "files"},
     "hdf5": {"base", "files"},
-    "model": FOUNDATION | MATH,
-    "model/sources": FOUNDATION | {"model"},
-    "model/weights": FOUNDATION | MODEL | {"mpi"},
+    "model": FOUNDATION | {"math/rows"},
+    "model/families": FOUNDATION | {"math/attention", "model"},
+    "model/sources": FOUNDATION,
+    "model/weights": FOUNDATION | MATH | {"model", "model/sources", "mpi"},
     "cache/format": FOUNDATION | {"hdf5", "pattern"},
     "cache": FOUNDATION | {"cache/format", "hdf5", "mpi", "pattern"},
-    "plan": FOUNDATION | MATH | {"model", "cache/format", "pattern", "partition", "kv", "layers"},
-    "kv": FOUNDATION | MATH | CACHE | {"mpi", "partition", "layers"},
-    "layers": BELOW_LAYERS | {"run"},
-    "run": BELOW_LAYERS,
-    "prefill": BELOW_LAYERS | {"layers", "run"},
-    "decode": BELOW_LAYERS | {"layers", "run", "prefill"},
-    "score": BELOW_LAYERS | {"layers", "run"},
+    "plan": FOUNDATION | MATH | {"model", "model/families", "cache/format", "pattern", "partition"},
+    "kv": FOUNDATION | MATH | CACHE | {"mpi", "partition", "plan"},
+    "layers": ENGINE | {"kv"},
+    "run": ENGINE,
+    "prefill": ENGINE | {"kv", "layers", "run"},
+    "decode": ENGINE | {"kv", "layers", "run", "prefill"},
+    "score": ENGINE | {"kv", "layers", "run"},
     "report": FOUNDATION,
-    "cli": FOUNDATION | MODEL | CACHE | {"text", "pattern", "partition", "mpi", "hdf5", "report"},
-    "cli/commands": FOUNDATION | MODEL | CACHE | {"text", "pattern", "partition", "mpi", "hdf5", "report", "cli"},
+    "cli": FOUNDATION | TEXT | MATH | CACHE | {"mpi", "hdf5", "report"},
+    "cli/commands": FOUNDATION | MATH | CACHE | {"pattern", "partition", "mpi", "hdf5", "report", "cli"},
 }
 
 
 def room(path):
     return path.parent.relative_to(ROOT / "src").as_posix()
+
+
+def foreign_headers(path, seen):
+    """Of MPI and HDF5, through all includes."""
+    found = set()
+    for kind, target in re.findall(r'#include ([<"])([^>"]+)[>"]', path.read_text()):
+        if kind == "<":
+            found |= {target} & {"mpi.h", "hdf5.h"}
+            continue
+        inner = next((p for p in (ROOT / "src" / target, ROOT / "include" / target) if p.exists()), None)
+        if inner is not None and inner not in seen:
+            seen.add(inner)
+            found |= foreign_headers(inner, seen)
+    return found
 
 
 class House(unittest.TestCase):
@@ -66,6 +82,28 @@ class House(unittest.TestCase):
                     continue
                 self.assertIn(target, MAY_KNOW[room(path)], f"{path.relative_to(ROOT)} includes {target}/")
         self.assertGreater(seen, 50)
+
+    def test_no_cycles_and_no_crowd(self):
+        """The table names no circle, and a room has about 20 files and says what lives in it."""
+        done, left = set(), dict(MAY_KNOW)
+        while left:
+            free = [name for name, below in left.items() if below <= done]
+            self.assertTrue(free, f"these know each other in a circle: {sorted(left)}")
+            done |= set(free)
+            for name in free:
+                del left[name]
+        for name in MAY_KNOW:
+            folder = ROOT / "src" / name
+            files = [p for p in folder.iterdir() if p.suffix in (".hpp", ".cpp")]
+            self.assertLessEqual(len(files), 24, name)
+            described = (folder / "README.md").exists() or (folder.parent / "README.md").exists()
+            self.assertTrue(described, f"src/{name} has no README.md, and the room around it has none")
+
+    def test_pure_rooms(self):
+        """Planning needs neither MPI nor HDF5, whatever it includes."""
+        for path in SOURCES:
+            if path.parent.name in ("plan", "pattern", "partition"):
+                self.assertEqual(foreign_headers(path, set()), set(), path.relative_to(ROOT))
 
     def test_foreign_calls_stay_in_their_room(self):
         for path in SOURCES:

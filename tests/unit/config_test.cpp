@@ -1,5 +1,3 @@
-#include "model/config.hpp"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "model/families/load_config.hpp"
 #include "powerprefill/error.hpp"
 #include "support/checkpoint_writer.hpp"
 

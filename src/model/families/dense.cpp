@@ -10,7 +10,7 @@
 
 #include "json/json.hpp"
 #include "math/attention/attention.hpp"
-#include "model/config_rope.hpp"
+#include "model/families/read_rope.hpp"
 #include "model/rope_frequencies.hpp"
 
 namespace powerprefill {

@@ -1,4 +1,4 @@
-#include "model/config_rope.hpp"
+#include "model/families/read_rope.hpp"
 
 #include <fmt/format.h>
 
@@ -159,27 +159,6 @@ RopeParameters read_rope(const JsonFields& config, std::int64_t max_positions,
   if (rope.type == "yarn") read_yarn(fields, max_positions, rope);
   if (rope.type == "llama3") read_llama3(fields, rope);
   return rope;
-}
-
-std::string rope_to_json(const RopeParameters& rope) {
-  json object = {{"rope_type", rope.type}, {"rope_theta", rope.theta}};
-  if (rope.type != "default") object["factor"] = rope.factor;
-  if (rope.type == "llama3" || rope.type == "yarn") {
-    object["original_max_position_embeddings"] = rope.original_max_positions;
-  }
-  if (rope.type == "llama3") {
-    object["low_freq_factor"] = rope.low_freq_factor;
-    object["high_freq_factor"] = rope.high_freq_factor;
-  }
-  if (rope.type == "yarn") {
-    object["beta_fast"] = rope.beta_fast;
-    object["beta_slow"] = rope.beta_slow;
-    object["truncate"] = rope.truncate;
-    if (rope.attention_factor) object["attention_factor"] = *rope.attention_factor;
-    if (rope.mscale) object["mscale"] = *rope.mscale;
-    if (rope.mscale_all_dim) object["mscale_all_dim"] = *rope.mscale_all_dim;
-  }
-  return object.dump();
 }
 
 }  // namespace powerprefill
