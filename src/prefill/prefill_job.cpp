@@ -21,7 +21,7 @@ constexpr std::int64_t kSmallChunk = 8192;
 }  // namespace
 
 PrefillReport PrefillJob::run() {
-  poll_ = StopPoll::make(world_, options_.should_stop, options_.stop_patience);
+  poll_.emplace(StopPoll::make(world_, options_.should_stop, options_.stop_patience));
   world_.agree([&] { check_options(); });
   input_.require_same(world_);
   world_.agree([&] { input_.check_for(model_.config); });

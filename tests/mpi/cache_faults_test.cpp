@@ -71,22 +71,24 @@ namespace {
 
 using mpi::Communicator;
 
+class CacheFaultsTest : public test::FolderTest {};
+
 // The last rank is the one in trouble, so that the others have to learn of it.
 bool in_trouble(const Communicator& comm) {
   return comm.rank() == comm.size() - 1;
 }
 
-void set_up_fails(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheFaultsTest, SetUpFails) {
   const CacheHeader header = small_header(DType::f32);
   const fs::path path = folder / "kv.h5";
   const auto fails = [&](Fault& fault, int error, int skip, bool here, const std::string& text) {
     fault.skip = skip;
     fault.error = here ? error : 0;
-    require_agreed(comm, ErrorCode::storage, text,
-                   [&] { CacheWriter::create(comm, path, header, false); });
+    expect_agreed(comm, ErrorCode::storage, kAnyRank, text,
+                  [&] { CacheWriter::create(comm, path, header, false); });
     fault.error = 0;
     comm.barrier();
-    require(names_in(folder).empty(), "files are left after: " + text);
+    EXPECT_EQ(names_in(folder), Names()) << "after: " << text;
     comm.barrier();
   };
   fails(fallocate_fault, ENOSPC, 0, true, "cannot reserve");  // before HDF5's work
@@ -100,27 +102,27 @@ void set_up_fails(const Communicator& comm, const fs::path& folder) {
   for (int skip = 0; skip < 4; ++skip) fails(pwrite_fault, EIO, skip, comm.is_root(), "cannot");
 }
 
-void poor_file_systems(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheFaultsTest, PoorFileSystems) {
   const CacheHeader header = small_header(DType::f32);
   const fs::path path = folder / "kv.h5";
   fallocate_fault.error = EOPNOTSUPP;
   rename_fault.error = EINVAL;
   {
     CacheWriter writer = CacheWriter::create(comm, path, header, false);
-    require(writer.warnings().size() == (comm.is_root() ? 1U : 0U), "one warning was expected");
+    EXPECT_EQ(writer.warnings().size(), comm.is_root() ? 1U : 0U);
     write_tokens(comm, writer, 0, 40);
-    require_contents(CacheReader::open(path), 40);
+    expect_contents(CacheReader::open(path), 40);
   }
-  require_agreed(comm, ErrorCode::usage, "add --force",
-                 [&] { CacheWriter::create(comm, path, header, false); });
+  expect_agreed(comm, ErrorCode::usage, kAnyRank, "add --force",
+                [&] { CacheWriter::create(comm, path, header, false); });
   fallocate_fault.error = 0;
   rename_fault.error = 0;
   comm.barrier();
-  require(names_in(folder) == std::vector<std::string>{"kv.h5"}, "temporary files are left");
+  EXPECT_EQ(names_in(folder), Names({"kv.h5"}));
 }
 
 // A failure after set-up: one message everywhere, and the commit before still counts.
-void commits_fail(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheFaultsTest, CommitsFail) {
   const CacheHeader header = small_header(DType::f32);
   const auto fails = [&](Fault& fault, int error, int skip, bool here, const std::string& text) {
     const fs::path path = folder / "kv.h5";
@@ -128,12 +130,14 @@ void commits_fail(const Communicator& comm, const fs::path& folder) {
     write_tokens(comm, writer, 0, 40);
     fault.skip = skip;
     fault.error = here ? error : 0;
-    require_agreed(comm, ErrorCode::storage, text, [&] { write_tokens(comm, writer, 32, 192); });
+    expect_agreed(comm, ErrorCode::storage, kAnyRank, text,
+                  [&] { write_tokens(comm, writer, 32, 192); });
     fault.error = 0;
-    require_error(ErrorCode::storage, text, [&] { commit(writer, 192); });
+    expect_error(ErrorCode::storage, text, [&] { commit(writer, 192); });
     const CacheReader reader = CacheReader::open(path);
-    require(reader.sequence() == 1, "a failed commit counts: " + text);
-    require(reader.token_ids() == token_ids(40) && reader.tokens() == 40, "the commit is lost");
+    EXPECT_EQ(reader.sequence(), 1U) << "a failed commit counts: " << text;
+    EXPECT_EQ(reader.token_ids(), token_ids(40)) << text;
+    EXPECT_EQ(reader.tokens(), 40) << text;
     comm.barrier();
   };
   fails(pwrite_fault, ENOSPC, 3, in_trouble(comm), "cannot write");
@@ -142,7 +146,7 @@ void commits_fail(const Communicator& comm, const fs::path& folder) {
 }
 
 // The queue is done, and rank 0 fails at each of the writes of a commit in turn.
-void values_fail(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheFaultsTest, ValuesFail) {
   const CacheHeader header = small_header(DType::bf16, true);
   const fs::path path = folder / "kv.h5";
   constexpr int writes_of_a_commit = 7;  // 2 tables, tokens, decoded, logits, hidden, record
@@ -152,10 +156,10 @@ void values_fail(const Communicator& comm, const fs::path& folder) {
     write_rows(comm, writer, 32, 64);
     pwrite_fault.skip = skip;
     pwrite_fault.error = comm.is_root() ? EIO : 0;
-    require_agreed(comm, ErrorCode::storage, "cannot write", [&] { commit(writer, 64); });
+    expect_agreed(comm, ErrorCode::storage, kAnyRank, "cannot write", [&] { commit(writer, 64); });
     pwrite_fault.error = 0;
-    require_contents(CacheReader::open(path), 32);
-    require(CacheReader::open(path).sequence() == 1, "a failed commit counts");
+    expect_contents(CacheReader::open(path), 32);
+    EXPECT_EQ(CacheReader::open(path).sequence(), 1U) << "a failed commit counts: " << skip;
     comm.barrier();
   }
   CacheWriter writer = CacheWriter::create(comm, path, header, true);
@@ -169,12 +173,3 @@ void values_fail(const Communicator& comm, const fs::path& folder) {
 
 }  // namespace
 }  // namespace powerprefill::cache_test
-
-int main(int argc, char** argv) {
-  using namespace powerprefill::cache_test;
-  return run_cases(argc, argv,
-                   {{"set_up_fails", set_up_fails},
-                    {"poor_file_systems", poor_file_systems},
-                    {"commits_fail", commits_fail},
-                    {"values_fail", values_fail}});
-}

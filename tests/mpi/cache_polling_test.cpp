@@ -12,6 +12,14 @@ namespace {
 
 using mpi::Communicator;
 
+class CachePollingTest : public test::FolderTest {
+ protected:
+  void SetUp() override {
+    FolderTest::SetUp();
+    if (comm.size() < 2) GTEST_SKIP() << "a reader and a writer are two ranks";
+  }
+};
+
 // So many tokens are there after the first commit, and one more after each that follows.
 constexpr std::int64_t kFirst = 5;
 
@@ -28,8 +36,9 @@ CacheHeader header_for(std::int64_t tokens) {
 // The ranks that write, or the one that reads.
 Communicator split(const Communicator& comm, bool reads) {
   MPI_Comm part = MPI_COMM_NULL;
-  require(MPI_Comm_split(comm.native(), reads ? 1 : 0, comm.rank(), &part) == MPI_SUCCESS,
-          "MPI_Comm_split failed");
+  if (MPI_Comm_split(comm.native(), reads ? 1 : 0, comm.rank(), &part) != MPI_SUCCESS) {
+    throw std::runtime_error("MPI_Comm_split failed");
+  }
   Communicator own = Communicator::duplicate(part);
   MPI_Comm_free(&part);
   return own;
@@ -44,17 +53,17 @@ void append(const Communicator& comm, CacheWriter& writer, std::int64_t tokens) 
 }
 
 // What can be seen is one commit, whole: all of it but the rows before `first_block`.
-void require_commit(const CacheReader& reader, std::int64_t first_block) {
+void expect_commit(const CacheReader& reader, std::int64_t first_block) {
   const CacheHeader& header = reader.header();
   const std::int64_t tokens = tokens_of(reader.sequence());
-  require(reader.tokens() == tokens, fmt::format("commit {} has {} tokens, not {}",
-                                                 reader.sequence(), reader.tokens(), tokens));
-  require(reader.token_ids() == token_ids(tokens), "token ids differ");
-  require(reader.logits() == values_at(header.vocabulary, tokens), "logits differ");
-  require(reader.hidden() == values_at(header.hidden, tokens), "hidden differs");
+  SCOPED_TRACE(testing::Message() << "commit " << reader.sequence());
+  EXPECT_EQ(reader.tokens(), tokens);
+  EXPECT_EQ(reader.token_ids(), token_ids(tokens));
+  EXPECT_EQ(reader.logits(), values_at(header.vocabulary, tokens));
+  EXPECT_EQ(reader.hidden(), values_at(header.hidden, tokens));
   std::vector<std::pair<std::int64_t, std::int64_t>> decoded;
   if (tokens > kFirst) decoded.emplace_back(kFirst, tokens);
-  require(reader.decoded_ranges() == decoded, "the marks of decoded rows differ");
+  EXPECT_EQ(reader.decoded_ranges(), decoded);
   for (std::int64_t block = first_block; reader.rows_of(block) > 0; ++block) {
     const std::int64_t first = block * header.block_tokens;
     const std::int64_t rows = reader.rows_of(block);
@@ -62,14 +71,13 @@ void require_commit(const CacheReader& reader, std::int64_t first_block) {
     for (std::int64_t layer = 0; layer < header.num_layers; ++layer) {
       for (int part = 0; part < 2; ++part) {
         reader.read_block(layer, part == 0 ? KvPart::key : KvPart::value, block, data);
-        require(data == rows_of(header, layer, part, first, rows),
-                fmt::format("layer {} part {} block {} differs", layer, part, block));
+        EXPECT_TRUE(data == rows_of(header, layer, part, first, rows))
+            << fmt::format("layer {} part {} block {}", layer, part, block);
       }
     }
     std::vector<float> hidden(static_cast<std::size_t>(rows * header.hidden));
     reader.read_hidden(block, hidden);
-    require(hidden == hidden_rows(header, first, rows),
-            fmt::format("hidden block {} differs", block));
+    EXPECT_EQ(hidden, hidden_rows(header, first, rows)) << "block " << block;
   }
 }
 
@@ -78,22 +86,21 @@ std::string poll(const fs::path& path, std::uint64_t commits) {
   std::optional<CacheReader> before;
   std::int64_t reads = 0;
   std::int64_t seen = 0;
-  while (!before || before->sequence() < commits) {
+  while (!testing::Test::HasFailure() && (!before || before->sequence() < commits)) {
     CacheReader reader = CacheReader::open(path);
     const std::uint64_t last = before ? before->sequence() : 0;
-    require(reader.sequence() >= last,
-            fmt::format("commit {} was read after commit {}", reader.sequence(), last));
+    EXPECT_GE(reader.sequence(), last) << "the commit went back";
     // What grows is at the end; the rest is looked at now and then.
     const bool whole = reads % 100 == 0 || reader.sequence() == commits;
     const std::int64_t last_block = (reader.tokens() - 1) / reader.header().block_tokens;
-    require_commit(reader, whole ? 0 : std::max<std::int64_t>(0, last_block - 1));
+    expect_commit(reader, whole ? 0 : std::max<std::int64_t>(0, last_block - 1));
     // The state of the look before stays readable, whatever has been appended since.
-    if (before) require_commit(*before, (before->tokens() - 1) / before->header().block_tokens);
+    if (before) expect_commit(*before, (before->tokens() - 1) / before->header().block_tokens);
     ++reads;
     if (reader.sequence() > last) ++seen;
     before = std::move(reader);
   }
-  require(before->sequence() == commits, "there are more commits than were made");
+  EXPECT_TRUE(before && before->sequence() == commits) << "not all commits, or more than were made";
   return fmt::format("{} reads saw {} of {} commits", reads, seen, commits);
 }
 
@@ -109,24 +116,25 @@ void open_together(const Communicator& comm, const fs::path& folder) {
     writer.emplace(CacheWriter::create(own, path, header_for(tokens_of(commits)), false));
     write_tokens(own, *writer, 0, kFirst);
   }
+  std::int64_t seen = 0;
   comm.barrier();
   if (!reads) {
     for (std::int64_t tokens = kFirst + 1; tokens <= tokens_of(commits); ++tokens) {
       append(own, *writer, tokens);
     }
   } else {
-    std::int64_t seen = 0;
     for (std::int64_t last = 0; std::cmp_less(last, commits); ++seen) {
       const CacheReader reader = CacheReader::open_shared(own, path);
-      last = static_cast<std::int64_t>(reader.sequence());
-      require(own.min(last) == own.max(last), "the ranks see different commits");
+      const auto sequence = static_cast<std::int64_t>(reader.sequence());
+      last = own.max(sequence);  // all ranks go on alike
+      EXPECT_EQ(own.min(sequence), last) << "the ranks see different commits";
       const std::int64_t last_block = (reader.tokens() - 1) / reader.header().block_tokens;
-      require_commit(reader, std::max<std::int64_t>(0, last_block - 1));
-      require(reader.verify(own).damage.empty(), "damage was found");
+      expect_commit(reader, std::max<std::int64_t>(0, last_block - 1));
+      EXPECT_EQ(reader.verify(own).damage, Names());
     }
-    if (own.is_root()) std::printf("%ld joint reads\n", static_cast<long>(seen));
   }
-  comm.barrier();
+  seen = comm.max(seen);
+  if (comm.is_root()) std::printf("%ld joint reads\n", static_cast<long>(seen));
 }
 
 void append_and_poll(const Communicator& comm, const fs::path& folder, std::uint64_t commits) {
@@ -140,12 +148,14 @@ void append_and_poll(const Communicator& comm, const fs::path& folder, std::uint
     write_tokens(own, *writer, 0, kFirst);
   }
   comm.barrier();
+  std::string done;
   if (reads) {
-    std::printf("%s: %s\n", folder.c_str(), poll(path, commits).c_str());
+    done = poll(path, commits);
   } else {
     for (std::int64_t tokens = kFirst + 1; tokens <= last; ++tokens) append(own, *writer, tokens);
   }
-  comm.barrier();
+  done = comm.broadcast_string(done, comm.size() - 1);
+  if (comm.is_root()) std::printf("%s: %s\n", folder.c_str(), done.c_str());
 }
 
 // body(folder, usable) with a folder in memory, where a sync takes no time, or `folder` itself.
@@ -167,7 +177,7 @@ void in_memory(const Communicator& comm, const fs::path& folder, const Body& bod
   body(scratch.path, usable);
 }
 
-void fast(const Communicator& comm, const fs::path& folder) {
+TEST_F(CachePollingTest, Fast) {
   // Several ranks that wait for each other are slow where they share cores.
   const std::uint64_t commits = comm.size() == 2 ? 10'000 : 1'000;
   in_memory(comm, folder, [&](const fs::path& scratch, bool usable) {
@@ -175,19 +185,14 @@ void fast(const Communicator& comm, const fs::path& folder) {
   });
 }
 
-void together(const Communicator& comm, const fs::path& folder) {
+TEST_F(CachePollingTest, Together) {
   in_memory(comm, folder, [&](const fs::path& scratch, bool) { open_together(comm, scratch); });
 }
 
 // On the file system of the build.
-void synced(const Communicator& comm, const fs::path& folder) {
+TEST_F(CachePollingTest, Synced) {
   append_and_poll(comm, folder, 300);
 }
 
 }  // namespace
 }  // namespace powerprefill::cache_test
-
-int main(int argc, char** argv) {
-  using namespace powerprefill::cache_test;
-  return run_cases(argc, argv, {{"fast", fast}, {"together", together}, {"synced", synced}});
-}

@@ -1,14 +1,12 @@
-// What the MPI tests of the cache share: checks, and a small cache of known contents.
+// What the MPI tests of the cache share: a small cache of known contents, and a look at files.
 #pragma once
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iterator>
 #include <stdexcept>
 #include <string>
@@ -17,37 +15,17 @@
 #include "base/checked.hpp"
 #include "cache/reader.hpp"
 #include "cache/writer.hpp"
-#include "mpi/session.hpp"
+#include "support/mpi_test.hpp"
 
 namespace powerprefill::cache_test {
 
 namespace fs = std::filesystem;
 
-inline void require(bool condition, const std::string& what) {
-  if (!condition) throw std::runtime_error(what);
-}
+using test::expect_agreed;
+using test::expect_error;
+using test::kAnyRank;
 
-// Runs `call`, which must throw an Error with this code and text.
-inline Error require_error(ErrorCode code, const std::string& text,
-                           const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    require(error.code() == code && std::string(error.what()).find(text) != std::string::npos,
-            fmt::format("expected code {} with \"{}\", got {}: {}", static_cast<int>(code), text,
-                        static_cast<int>(error.code()), error.what()));
-    return error;
-  }
-  throw std::runtime_error("nothing was thrown; expected: " + text);
-}
-
-// Runs a collective `call`, which must throw the same agreed Error on every rank.
-inline void require_agreed(const mpi::Communicator& comm, ErrorCode code, const std::string& text,
-                           const std::function<void()>& call) {
-  const Error error = require_error(code, text, call);
-  require(error.is_agreed(), "not agreed: " + std::string(error.what()));
-  require(comm.broadcast_string(error.what(), 0) == error.what(), "messages differ over the ranks");
-}
+using Names = std::vector<std::string>;
 
 inline CacheHeader small_header(DType dtype, bool saves_hidden = false) {
   CacheHeader header;
@@ -151,20 +129,20 @@ inline void write_tokens(const mpi::Communicator& comm, CacheWriter& writer, std
 }
 
 // Checks everything a reader can see against what write_tokens() wrote.
-inline void require_contents(const CacheReader& reader, std::int64_t tokens) {
+inline void expect_contents(const CacheReader& reader, std::int64_t tokens) {
   const CacheHeader& header = reader.header();
-  require(reader.tokens() == tokens, fmt::format("{} tokens, not {}", reader.tokens(), tokens));
-  require(reader.token_ids() == token_ids(tokens), "token ids differ");
-  require(reader.logits() == values_at(header.vocabulary, tokens), "logits differ");
-  require(reader.hidden() == values_at(header.hidden, tokens), "hidden differs");
+  EXPECT_EQ(reader.tokens(), tokens);
+  EXPECT_EQ(reader.token_ids(), token_ids(tokens));
+  EXPECT_EQ(reader.logits(), values_at(header.vocabulary, tokens));
+  EXPECT_EQ(reader.hidden(), values_at(header.hidden, tokens));
   for (std::int64_t block = 0; block < ceil_div(tokens, header.block_tokens); ++block) {
     const std::int64_t rows = reader.rows_of(block);
     std::vector<std::byte> data(static_cast<std::size_t>(rows * header.row_bytes()));
     for (std::int64_t layer = 0; layer < header.num_layers; ++layer) {
       for (int part = 0; part < 2; ++part) {
         reader.read_block(layer, part == 0 ? KvPart::key : KvPart::value, block, data);
-        require(data == rows_of(header, layer, part, block * header.block_tokens, rows),
-                fmt::format("layer {} part {} block {} differs", layer, part, block));
+        EXPECT_TRUE(data == rows_of(header, layer, part, block * header.block_tokens, rows))
+            << fmt::format("layer {} part {} block {}", layer, part, block);
       }
     }
   }
@@ -183,55 +161,17 @@ inline void write_file(const fs::path& path, const std::vector<char>& bytes) {
 inline std::size_t find_in(const std::vector<char>& bytes, const void* needle, std::size_t size) {
   const auto* first = static_cast<const char*>(needle);
   const auto at = std::search(bytes.begin(), bytes.end(), first, first + size);
-  require(at != bytes.end(), "the bytes looked for are not in the file");
+  if (at == bytes.end()) throw std::runtime_error("the bytes looked for are not in the file");
   return static_cast<std::size_t>(at - bytes.begin());
 }
 
-inline std::vector<std::string> names_in(const fs::path& folder) {
-  std::vector<std::string> names;
+inline Names names_in(const fs::path& folder) {
+  Names names;
   for (const auto& entry : fs::directory_iterator(folder)) {
     names.push_back(entry.path().filename().string());
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-// Runs each case in an empty folder of its own under argv[1]; returns the exit code.
-struct Case {
-  const char* name;
-  void (*run)(const mpi::Communicator& comm, const fs::path& folder);
-};
-
-inline int run_cases(int argc, char** argv, const std::vector<Case>& cases) {
-  mpi::Session session = mpi::Session::start();
-  const mpi::Communicator& comm = session.world();
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: %s SCRATCH_FOLDER\n", argv[0]);
-    return 2;
-  }
-  const fs::path base = fs::path(argv[1]) /
-                        fmt::format("{}.np{}", fs::path(argv[0]).filename().string(), comm.size());
-  for (const Case& test : cases) {
-    const fs::path folder = base / test.name;
-    if (comm.is_root()) {
-      fs::remove_all(folder);
-      fs::create_directories(folder);
-    }
-    comm.barrier();
-    try {
-      test.run(comm, folder);
-    } catch (const std::exception& error) {
-      std::fprintf(stderr, "FAILED %s on rank %d of %d: %s\n", test.name, comm.rank(), comm.size(),
-                   error.what());
-      session.abort(1);
-    }
-    comm.barrier();
-  }
-  if (comm.is_root()) {
-    fs::remove_all(base);
-    std::printf("%zu cases passed on %d ranks\n", cases.size(), comm.size());
-  }
-  return 0;
 }
 
 }  // namespace powerprefill::cache_test

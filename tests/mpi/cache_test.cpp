@@ -12,6 +12,8 @@ namespace {
 
 using mpi::Communicator;
 
+class CacheTest : public test::FolderTest {};
+
 // A cache of 150 tokens in `folder`, written in two chunks.
 fs::path make_cache(const Communicator& comm, const fs::path& folder, const CacheHeader& header) {
   const fs::path path = folder / "kv.h5";
@@ -28,65 +30,64 @@ void on_root(const Communicator& comm, const std::function<void()>& action) {
   });
 }
 
-void round_trip(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, RoundTrip) {
   for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     const CacheHeader header = small_header(dtype, dtype == DType::bf16);
     const fs::path path = folder / (std::string(name_of(dtype)) + ".h5");
     CacheWriter writer = CacheWriter::create(comm, path, header, false);
-    require(writer.header().generation != 0, "no generation was chosen");
-    require_error(ErrorCode::cache, "has no commit", [&] { CacheReader::open(path); });
+    EXPECT_NE(writer.header().generation, 0U);
+    expect_error(ErrorCode::cache, "has no commit", [&] { CacheReader::open(path); });
     comm.barrier();
     write_tokens(comm, writer, 0, 64);
     CacheReader first = CacheReader::open(path);
-    require(first.sequence() == 1, "the first commit is not number 1");
-    require_contents(first, 64);
+    EXPECT_EQ(first.sequence(), 1U);
+    expect_contents(first, 64);
     write_tokens(comm, writer, 64, 150);
-    require_contents(first, 64);
+    expect_contents(first, 64);
     const CacheReader second = CacheReader::open(path);
-    require(second.sequence() == 2, "the second commit is not number 2");
-    require_contents(second, 150);
-    require(second.header().schedule == header.schedule && second.header().dtype == dtype &&
-                second.header().generation == writer.header().generation,
-            "the header differs");
-    require(second.rows_of(9) == 6 && second.rows_of(10) == 0, "rows_of is wrong");
+    EXPECT_EQ(second.sequence(), 2U);
+    expect_contents(second, 150);
+    EXPECT_EQ(second.header().schedule, header.schedule);
+    EXPECT_EQ(second.header().dtype, dtype);
+    EXPECT_EQ(second.header().generation, writer.header().generation);
+    EXPECT_EQ(second.rows_of(9), 6);
+    EXPECT_EQ(second.rows_of(10), 0);
     const auto verification = second.verify(comm);
-    require(verification.damage.empty(), "damage in a good file");
+    EXPECT_EQ(verification.damage, Names());
     const std::int64_t hidden_bytes = header.saves_hidden ? 150 * header.hidden * 4 : 0;
-    require(verification.bytes == 150 * 6 * header.row_bytes() + hidden_bytes,
-            "verify read another number of bytes");
-    require(comm.sum(writer.bytes_written()) == verification.bytes,
-            "bytes_written is not what was written");
+    EXPECT_EQ(verification.bytes, 150 * 6 * header.row_bytes() + hidden_bytes);
+    EXPECT_EQ(comm.sum(writer.bytes_written()), verification.bytes);
   }
   comm.barrier();
-  require(names_in(folder) == std::vector<std::string>{"bf16.h5", "f16.h5", "f32.h5"},
-          "temporary files are left");
+  EXPECT_EQ(names_in(folder), Names({"bf16.h5", "f16.h5", "f32.h5"}));
 }
 
-void existing_outputs(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, ExistingOutputs) {
   const CacheHeader header = small_header(DType::f32);
   const fs::path path = folder / "kv.h5";
   const auto create = [&](const fs::path& at, bool force) {
-    return [&comm, &header, at, force] { CacheWriter::create(comm, at, header, force); };
+    return [&, at, force] { CacheWriter::create(comm, at, header, force); };
   };
-  require_agreed(comm, ErrorCode::usage, "is a folder", create(folder, true));
-  require_agreed(comm, ErrorCode::storage, "does not exist", create(folder / "no" / "kv.h5", true));
+  expect_agreed(comm, ErrorCode::usage, kAnyRank, "is a folder", create(folder, true));
+  expect_agreed(comm, ErrorCode::storage, kAnyRank, "does not exist",
+                create(folder / "no" / "kv.h5", true));
   {
     CacheWriter writer = CacheWriter::create(comm, path, header, true);
     write_tokens(comm, writer, 0, 64);
-    require_agreed(comm, ErrorCode::usage, "add --force", create(path, false));
-    require_agreed(comm, ErrorCode::cache, "in use by another writer", create(path, true));
-    require_contents(CacheReader::open(path), 64);
+    expect_agreed(comm, ErrorCode::usage, kAnyRank, "add --force", create(path, false));
+    expect_agreed(comm, ErrorCode::cache, kAnyRank, "in use by another writer", create(path, true));
+    expect_contents(CacheReader::open(path), 64);
     comm.barrier();
   }
   const CacheReader old = CacheReader::open(path);
   CacheWriter writer = CacheWriter::create(comm, path, header, true);
-  require_contents(old, 64);
-  require_error(ErrorCode::cache, "has no commit", [&] { CacheReader::open(path); });
+  expect_contents(old, 64);
+  expect_error(ErrorCode::cache, "has no commit", [&] { CacheReader::open(path); });
   comm.barrier();
-  require(names_in(folder) == std::vector<std::string>{"kv.h5"}, "temporary files are left");
+  EXPECT_EQ(names_in(folder), Names({"kv.h5"}));
 }
 
-void stale_files_go(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, StaleFilesGo) {
   const std::string dead = ".kv.h5.00112233445566aa";
   on_root(comm, [&] {
     write_file(folder / (dead + ".tmp"), {'x'});
@@ -96,31 +97,29 @@ void stale_files_go(const Communicator& comm, const fs::path& folder) {
   });
   { CacheWriter::create(comm, folder / "kv.h5", small_header(DType::f32), false); }
   comm.barrier();
-  require(names_in(folder) ==
-              std::vector<std::string>{".kv.h5.other.tmp", ".kv.h5x.00112233445566aa.tmp", "kv.h5"},
-          "the wrong temporary files were removed");
+  EXPECT_EQ(names_in(folder), Names({".kv.h5.other.tmp", ".kv.h5x.00112233445566aa.tmp", "kv.h5"}));
 }
 
-void misuse_is_refused(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, MisuseIsRefused) {
   const CacheHeader header = small_header(DType::f32);
   CacheWriter writer = CacheWriter::create(comm, folder / "kv.h5", header, false);
   const auto rows = rows_of(header, 0, 0, 0, 16);
   const auto write = [&](std::int64_t layer, std::int64_t token) {
     return [&, layer, token] { writer.write_layer(layer, token, rows, rows); };
   };
-  require_error(ErrorCode::internal, "layer 3", write(3, 0));
-  require_error(ErrorCode::internal, "misplaced", write(0, 8));
-  require_error(ErrorCode::storage, "room for 192 tokens", write(0, 192));
-  require_error(ErrorCode::internal, "no room for hidden", [&] { writer.write_hidden(0, {}); });
+  expect_error(ErrorCode::internal, "layer 3", write(3, 0));
+  expect_error(ErrorCode::internal, "misplaced", write(0, 8));
+  expect_error(ErrorCode::storage, "room for 192 tokens", write(0, 192));
+  expect_error(ErrorCode::internal, "no room for hidden", [&] { writer.write_hidden(0, {}); });
   if (comm.is_root()) writer.wait_for(writer.write_layer(0, 0, rows, rows));
-  require_agreed(comm, ErrorCode::internal, "layer 1 key block 0 has 0 rows",
-                 [&] { commit(writer, 16); });
-  require_agreed(comm, ErrorCode::internal, "layer 1 key block 0 has 0 rows",
-                 [&] { commit(writer, 16); });
+  expect_agreed(comm, ErrorCode::internal, kAnyRank, "layer 1 key block 0 has 0 rows",
+                [&] { commit(writer, 16); });
+  expect_agreed(comm, ErrorCode::internal, kAnyRank, "layer 1 key block 0 has 0 rows",
+                [&] { commit(writer, 16); });
 }
 
 // Rows that were discarded are as if they had not been written: other ranks may write them anew.
-void discarded_rows(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, DiscardedRows) {
   const CacheHeader header = small_header(DType::f32);
   CacheWriter writer = CacheWriter::create(comm, folder / "kv.h5", header, false);
   const auto wrong = rows_of(header, 1, 1, 64, 16);
@@ -139,10 +138,10 @@ void discarded_rows(const Communicator& comm, const fs::path& folder) {
   }
   commit(writer, 16);
   const CacheReader reader = CacheReader::open_shared(comm, folder / "kv.h5");
-  require(reader.verify(comm).damage.empty(), "checksums of discarded rows were entered");
+  EXPECT_EQ(reader.verify(comm).damage, Names()) << "checksums of discarded rows were entered";
 }
 
-void damage_is_found(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, DamageIsFound) {
   const CacheHeader header = small_header(DType::bf16, true);
   const fs::path path = make_cache(comm, folder, header);
   const std::vector<char> good = contents_of(path);
@@ -156,7 +155,7 @@ void damage_is_found(const Communicator& comm, const fs::path& folder) {
     });
   };
   const auto refused = [&](const std::string& text) {
-    require_error(ErrorCode::cache, text, [&] { CacheReader::open(path); });
+    expect_error(ErrorCode::cache, text, [&] { CacheReader::open(path); });
     comm.barrier();
   };
 
@@ -167,17 +166,14 @@ void damage_is_found(const Communicator& comm, const fs::path& folder) {
   {
     const CacheReader reader = CacheReader::open(path);
     std::vector<std::byte> data(rows.size());
-    require_error(ErrorCode::cache, "layer 1 value block 2: checksum differs",
-                  [&] { reader.read_block(1, KvPart::value, 2, data); });
+    expect_error(ErrorCode::cache, "layer 1 value block 2: checksum differs",
+                 [&] { reader.read_block(1, KvPart::value, 2, data); });
     reader.read_block(1, KvPart::value, 3, data);
-    require(reader.verify(comm).damage ==
-                std::vector<std::string>{"layer 1 value block 2: checksum differs"},
-            "verify does not list the damage");
+    EXPECT_EQ(reader.verify(comm).damage, Names({"layer 1 value block 2: checksum differs"}));
   }
   flip(find_in(good, hidden.data(), hidden.size() * 4));
-  require(CacheReader::open(path).verify(comm).damage ==
-              std::vector<std::string>{"hidden block 9: checksum differs"},
-          "verify does not list the damage of /hidden_all");
+  EXPECT_EQ(CacheReader::open(path).verify(comm).damage,
+            Names({"hidden block 9: checksum differs"}));
 
   const auto ids = token_ids(150);
   flip(find_in(good, ids.data(), ids.size() * 4) + 500);
@@ -200,17 +196,17 @@ void damage_is_found(const Communicator& comm, const fs::path& folder) {
     std::fill_n(bad.begin() + static_cast<std::ptrdiff_t>(at_record), 64, '\0');
     write_file(path, bad);
   });
-  require_contents(CacheReader::open(path), 64);
+  expect_contents(CacheReader::open(path), 64);
   comm.barrier();
 }
 
-void foreign_files(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, ForeignFiles) {
   const CacheHeader header = small_header(DType::f32);
   const fs::path path = make_cache(comm, folder, header);
   if (!comm.is_root()) return;
   const std::vector<char> good = contents_of(path);
   const auto refused = [&](const std::string& text) {
-    require_error(ErrorCode::cache, text, [&] { CacheReader::open(path); });
+    expect_error(ErrorCode::cache, text, [&] { CacheReader::open(path); });
   };
   for (std::size_t keep : {good.size() - 1, good.size() / 2, std::size_t{4096}, std::size_t{100}}) {
     write_file(path, {good.begin(), good.begin() + static_cast<std::ptrdiff_t>(keep)});
@@ -221,14 +217,14 @@ void foreign_files(const Communicator& comm, const fs::path& folder) {
   write_file(path, std::vector<char>(100000, 'x'));
   refused("no HDF5 file");
   fs::remove(path);
-  require_error(ErrorCode::input, "cannot open", [&] { CacheReader::open(path); });
-  require_error(ErrorCode::cache, "is not a file", [&] { CacheReader::open(folder); });
+  expect_error(ErrorCode::input, "cannot open", [&] { CacheReader::open(path); });
+  expect_error(ErrorCode::cache, "is not a file", [&] { CacheReader::open(folder); });
   hdf5::File::create(path).finish();
   refused("lacks the attribute format");
 }
 
 // One byte of the datasets changed: never unnoticed where it matters.
-void random_damage(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, RandomDamage) {
   const CacheHeader header = small_header(DType::f32);
   const fs::path path = make_cache(comm, folder, header);
   if (!comm.is_root()) return;
@@ -249,28 +245,28 @@ void random_damage(const Communicator& comm, const fs::path& folder) {
     bad[places[random() % places.size()]] = static_cast<char>(random());
     write_file(path, bad);
     try {
-      require_contents(CacheReader::open(path), 150);
+      expect_contents(CacheReader::open(path), 150);
     } catch (const Error& error) {
-      require(error.code() == ErrorCode::cache, error.what());
+      EXPECT_EQ(static_cast<int>(error.code()), static_cast<int>(ErrorCode::cache)) << error.what();
     }
   }
 }
 
-void folders_that_are_not_shared(const Communicator& comm, const fs::path& folder) {
-  if (comm.size() == 1) return;
+TEST_F(CacheTest, FoldersThatAreNotShared) {
+  if (comm.size() == 1) GTEST_SKIP() << "one rank sees its own folder";
   const fs::path before = fs::current_path();
   const fs::path own = folder / std::to_string(comm.rank());
   fs::create_directory(own);
   fs::current_path(own);
-  require_agreed(comm, ErrorCode::launch, "not all ranks see the output folder",
-                 [&] { CacheWriter::create(comm, "kv.h5", small_header(DType::f32), false); });
+  expect_agreed(comm, ErrorCode::launch, kAnyRank, "not all ranks see the output folder",
+                [&] { CacheWriter::create(comm, "kv.h5", small_header(DType::f32), false); });
   fs::current_path(before);
   comm.barrier();
-  require(names_in(own).empty(), "files are left");
+  EXPECT_EQ(names_in(own), Names());
 }
 
 // A reader beside the writer sees one commit or another, always whole.
-void reading_while_writing(const Communicator& comm, const fs::path& folder) {
+TEST_F(CacheTest, ReadingWhileWriting) {
   CacheHeader header = small_header(DType::f32);
   header.capacity = 16 * 80;
   const fs::path path = folder / "kv.h5";
@@ -282,11 +278,11 @@ void reading_while_writing(const Communicator& comm, const fs::path& folder) {
   if (comm.is_root()) {
     reading = std::thread([&] {
       try {
-        for (std::int64_t last = 0; !done;) {
+        for (std::int64_t last = 0; !done && !HasFailure();) {
           const CacheReader reader = CacheReader::open(path);
-          require(reader.tokens() >= last, "a commit went back");
+          EXPECT_GE(reader.tokens(), last) << "a commit went back";
           last = reader.tokens();
-          require_contents(reader, last);
+          expect_contents(reader, last);
         }
       } catch (const std::exception& error) {
         problem = error.what();
@@ -299,23 +295,8 @@ void reading_while_writing(const Communicator& comm, const fs::path& folder) {
   }
   done = true;
   if (reading.joinable()) reading.join();
-  require(problem.empty(), problem);
+  EXPECT_EQ(problem, "");
 }
 
 }  // namespace
 }  // namespace powerprefill::cache_test
-
-int main(int argc, char** argv) {
-  using namespace powerprefill::cache_test;
-  return run_cases(argc, argv,
-                   {{"round_trip", round_trip},
-                    {"existing_outputs", existing_outputs},
-                    {"stale_files_go", stale_files_go},
-                    {"misuse_is_refused", misuse_is_refused},
-                    {"discarded_rows", discarded_rows},
-                    {"damage_is_found", damage_is_found},
-                    {"foreign_files", foreign_files},
-                    {"random_damage", random_damage},
-                    {"folders_that_are_not_shared", folders_that_are_not_shared},
-                    {"reading_while_writing", reading_while_writing}});
-}

@@ -11,10 +11,12 @@
 #include "layers/block_attention.hpp"
 #include "math/rows/convert.hpp"
 #include "support/attention_reference.hpp"
-#include "support/mpi_checks.hpp"
+#include "support/mpi_test.hpp"
 
 namespace powerprefill {
 namespace {
+
+using test::world;
 
 // What byte `at` of a block's keys (part 0) or values (part 1) is in some layer.
 std::byte content(std::int64_t layer, std::int64_t block, int part, std::int64_t at) {
@@ -81,29 +83,27 @@ void for_each_block(const std::vector<BlockRange>& ranges, const Visit& visit) {
   }
 }
 
-void run_layer(MpiChecks& checks, const Job& job, const Partition& partition,
-               const ExchangePlan& plan, KvExchange& exchange, KvBlocks& local,
-               std::int64_t layer) {
-  const int rank = checks.comm().rank();
+void run_layer(const Job& job, const Partition& partition, const ExchangePlan& plan,
+               KvExchange& exchange, KvBlocks& local, std::int64_t layer) {
+  const int rank = world().rank();
   const std::int64_t bytes = job.shape.block_bytes();
   const auto what = [&](std::int64_t block, const char* problem) {
-    return [&job, layer, block, problem] {
-      return fmt::format("{}: layer {}: block {} {}", text_of(job), layer, block, problem);
-    };
+    return fmt::format("{}: layer {}: block {} {}", text_of(job), layer, block, problem);
   };
   if (job.late_rank == rank) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   exchange.start(local);
   for (std::int64_t b = 0; b < partition.end_block(); ++b) {
     const bool is_own = partition.owner(GlobalBlock{b}) == rank;
-    checks.expect((exchange.find(b) != nullptr) == is_own, what(b, "is (not) there at the start"));
+    EXPECT_EQ(exchange.find(b) != nullptr, is_own) << what(b, "is (not) there at the start");
   }
   const auto check = [&](std::int64_t b) {
     const KvBlockView* view = exchange.find(b);
-    checks.expect(view != nullptr, what(b, "is missing"));
-    if (view != nullptr) checks.expect(holds(*view, bytes, layer, b), what(b, "is wrong"));
+    EXPECT_NE(view, nullptr) << what(b, "is missing");
+    if (view == nullptr) return;
+    EXPECT_TRUE(holds(*view, bytes, layer, b)) << what(b, "is wrong");
   };
   const auto is_gone = [&](std::int64_t b) {
-    checks.expect(exchange.find(b) == nullptr, what(b, "is still there"));
+    EXPECT_EQ(exchange.find(b), nullptr) << what(b, "is still there");
   };
   const auto arrive = [&](const std::vector<BlockRange>& ranges) {
     while (exchange.find(ranges.back().first.value) == nullptr) {
@@ -136,28 +136,26 @@ void run_layer(MpiChecks& checks, const Job& job, const Partition& partition,
   for_each_block(partition.ranges_of(rank), check);
 }
 
-void run_job_on(MpiChecks& checks, const Job& job, const Partition& partition) {
-  const int rank = checks.comm().rank();
+void run_job_on(const Job& job, const Partition& partition) {
+  const int rank = world().rank();
   const auto pattern = make_pattern(job.spec);
   const ExchangePlan plan = make_exchange_plan(*pattern, partition, rank);
-  KvExchange exchange(checks.comm(), plan, partition, job.shape);
+  KvExchange exchange(world(), plan, partition, job.shape);
   const std::int64_t bytes_per_layer = plan.received_blocks() * 2 * job.shape.block_bytes();
-  checks.expect(exchange.buffer_bytes() == planned_buffer_bytes(plan, job.shape.block_bytes()),
-                "buffer_bytes is not the plan's");
+  EXPECT_EQ(exchange.buffer_bytes(), planned_buffer_bytes(plan, job.shape.block_bytes()))
+      << text_of(job);
   for (std::int64_t layer = 0; layer < 3; ++layer) {
     KvBlocks local = local_blocks(partition, rank, layer, job.shape);
-    run_layer(checks, job, partition, plan, exchange, local, layer);
-    checks.expect(exchange.bytes_received() == (layer + 1) * bytes_per_layer, [&] {
-      return fmt::format("{}: layer {}: {} bytes received, {} planned", text_of(job), layer,
-                         exchange.bytes_received(), (layer + 1) * bytes_per_layer);
-    });
+    run_layer(job, partition, plan, exchange, local, layer);
+    EXPECT_EQ(exchange.bytes_received(), (layer + 1) * bytes_per_layer)
+        << text_of(job) << ": layer " << layer;
   }
 }
 
-void run_job(MpiChecks& checks, const Job& job) {
-  const int ranks = checks.comm().size();
-  run_job_on(checks, job, Partition::contiguous(job.tokens, job.shape.block, ranks, 1));
-  run_job_on(checks, job, Partition::zigzag(job.tokens, job.shape.block, ranks, 1));
+void run_job(const Job& job) {
+  const int ranks = world().size();
+  run_job_on(job, Partition::contiguous(job.tokens, job.shape.block, ranks, 1));
+  run_job_on(job, Partition::zigzag(job.tokens, job.shape.block, ranks, 1));
 }
 
 std::vector<PatternSpec> patterns() {
@@ -166,56 +164,56 @@ std::vector<PatternSpec> patterns() {
           {.name = "sliding", .window = 7, .sink = 0}, {.name = "full"}};
 }
 
-void blocks_arrive(MpiChecks& checks) {
-  const int ranks = checks.comm().size();
+TEST(ExchangeTest, BlocksArrive) {
+  const int ranks = world().size();
   for (const PatternSpec& spec : patterns()) {
     for (const std::int64_t blocks : {1, 2, ranks, 2 * ranks + 1, 8 * ranks, 40}) {
       for (const std::int64_t block : {1, 6, 16}) {
         const std::int64_t tokens = blocks * block - (blocks % 2 == 0 ? block / 2 : 0);
-        run_job(checks, {spec, tokens, {block, 2, 8, DType::bf16}, -1});
+        run_job({spec, tokens, {block, 2, 8, DType::bf16}, -1});
       }
     }
   }
 }
 
 // Blocks large enough that messages do not fit into MPI's eager buffers.
-void large_blocks_arrive(MpiChecks& checks) {
+TEST(ExchangeTest, LargeBlocksArrive) {
   for (const PatternSpec& spec : patterns()) {
-    run_job(checks, {spec, 12 * 128, {128, 2, 64, DType::f32}, -1});
+    run_job({spec, 12 * 128, {128, 2, 64, DType::f32}, -1});
   }
 }
 
 // The sink's blocks on several ranks: a rank may get two trees from the same parent, which itself
 // gets them from different ranks, in any order. Each rank is late in turn.
-void sinks_of_several_ranks(MpiChecks& checks) {
-  const int ranks = checks.comm().size();
+TEST(ExchangeTest, SinksOfSeveralRanks) {
+  const int ranks = world().size();
   for (const std::int64_t blocks_per_rank : {1, 2}) {
     for (const std::int64_t sink : {2, 3, 4, 5, 2 * ranks}) {
       for (int late = -1; late < ranks; ++late) {
-        run_job(checks, {{.name = "sliding", .window = 1, .sink = sink},
-                         4 * blocks_per_rank * ranks,
-                         {4, 1, 8, DType::f32},
-                         late});
+        run_job({{.name = "sliding", .window = 1, .sink = sink},
+                 4 * blocks_per_rank * ranks,
+                 {4, 1, 8, DType::f32},
+                 late});
       }
     }
   }
 }
 
 // Layers that alternate between two patterns, with an exchange each on the same communicator.
-void two_patterns_in_turn(MpiChecks& checks) {
-  const int rank = checks.comm().rank();
-  for (int late = -1; late < checks.comm().size(); ++late) {
+TEST(ExchangeTest, TwoPatternsInTurn) {
+  const int rank = world().rank();
+  for (int late = -1; late < world().size(); ++late) {
     const Job power = {{.name = "power", .window = 2, .sink = 3}, 205, {8, 2, 4, DType::f16}, late};
     const Job full = {{.name = "full"}, 205, {8, 2, 4, DType::f16}, late};
-    const Partition partition = Partition::contiguous(205, 8, checks.comm().size(), 1);
+    const Partition partition = Partition::contiguous(205, 8, world().size(), 1);
     const ExchangePlan power_plan = make_exchange_plan(*make_pattern(power.spec), partition, rank);
     const ExchangePlan full_plan = make_exchange_plan(*make_pattern(full.spec), partition, rank);
-    KvExchange power_exchange(checks.comm(), power_plan, partition, power.shape);
-    KvExchange full_exchange(checks.comm(), full_plan, partition, full.shape);
+    KvExchange power_exchange(world(), power_plan, partition, power.shape);
+    KvExchange full_exchange(world(), full_plan, partition, full.shape);
     for (std::int64_t layer = 0; layer < 6; ++layer) {
       KvBlocks local = local_blocks(partition, rank, layer, power.shape);
       const bool is_full = layer % 3 == 1;
-      run_layer(checks, is_full ? full : power, partition, is_full ? full_plan : power_plan,
+      run_layer(is_full ? full : power, partition, is_full ? full_plan : power_plan,
                 is_full ? full_exchange : power_exchange, local, layer);
     }
   }
@@ -246,7 +244,7 @@ struct Layer {
 };
 
 // Attention of one layer as the engine does it; the results of this rank's tokens, (tokens, H, D).
-std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, const Pattern& pattern,
+std::vector<float> attend(const mpi::Communicator& comm, const Pattern& pattern,
                           const Partition& partition, std::int64_t group_heads,
                           const KvShape& shape, const Layer& layer, int threads) {
   const ExchangePlan plan = make_exchange_plan(pattern, partition, comm.rank());
@@ -297,8 +295,8 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
     if (!exchange.take_arrivals()) exchange.wait_for_arrival();
   }
   exchange.finish();
-  checks.expect(attention.pairs() == pairs, "pairs() is not what the pattern says");
-  checks.expect(attention.token_pairs() == token_pairs, "token_pairs() is wrong");
+  EXPECT_EQ(attention.pairs(), pairs);
+  EXPECT_EQ(attention.token_pairs(), token_pairs);
   std::vector<float> out;
   for_tokens([&](std::int64_t block, std::int64_t row, std::int64_t) {
     for (std::int64_t h = 0; h < heads; ++h) {
@@ -310,9 +308,9 @@ std::vector<float> attend(MpiChecks& checks, const mpi::Communicator& comm, cons
 }
 
 // The distributed result is near the reference, and has the bits of one rank alone.
-void attention_is_the_same_on_any_number_of_ranks(MpiChecks& checks) {
+TEST(ExchangeTest, AttentionIsTheSameOnAnyNumberOfRanks) {
   const mpi::Communicator self = mpi::Communicator::duplicate(MPI_COMM_SELF);
-  const int rank = checks.comm().rank();
+  const int rank = world().rank();
   use_one_blas_thread();
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     for (const PatternSpec& spec : patterns()) {
@@ -322,21 +320,19 @@ void attention_is_the_same_on_any_number_of_ranks(MpiChecks& checks) {
         const std::int64_t width = shape.kv_heads * group_heads * shape.head_dim;
         const Layer layer(tokens, shape.kv_heads * group_heads, shape, 11);
         const auto pattern = make_pattern(spec);
-        const Partition split = Partition::contiguous(tokens, shape.block, checks.comm().size(), 1);
+        const Partition split = Partition::contiguous(tokens, shape.block, world().size(), 1);
         const Partition whole = Partition::contiguous(tokens, shape.block, 1, 1);
         const std::vector<float> alone =
-            attend(checks, self, *pattern, whole, group_heads, shape, layer, 1);
+            attend(self, *pattern, whole, group_heads, shape, layer, 1);
         const std::vector<float> together =
-            attend(checks, checks.comm(), *pattern, split, group_heads, shape, layer, 2);
+            attend(world(), *pattern, split, group_heads, shape, layer, 2);
         const auto& ranges = split.ranges_of(rank);
         const std::int64_t first =
             ranges.empty() ? 0 : split.first_token(ranges.front().first) * width;
         const bool is_same = together.empty() || std::memcmp(alone.data() + first, together.data(),
                                                              together.size() * sizeof(float)) == 0;
-        checks.expect(is_same, [&] {
-          return fmt::format("{} {}: {} tokens: the bits differ from one rank's", spec.name,
-                             name_of(dtype), tokens);
-        });
+        EXPECT_TRUE(is_same) << fmt::format("{} {}: {} tokens: the bits differ from one rank's",
+                                            spec.name, name_of(dtype), tokens);
         const ReferenceResult expected = attention_reference(
             {tokens, shape.kv_heads * group_heads, shape.kv_heads, shape.head_dim, shape.block},
             layer.q, layer.k, layer.v,
@@ -347,10 +343,8 @@ void attention_is_the_same_on_any_number_of_ranks(MpiChecks& checks) {
           const double difference = static_cast<double>(together[i]) - expected.out[at];
           is_near = is_near && std::fabs(difference) <= expected.bound[at];
         }
-        checks.expect(is_near, [&] {
-          return fmt::format("{} {}: {} tokens: far from the reference", spec.name, name_of(dtype),
-                             tokens);
-        });
+        EXPECT_TRUE(is_near) << fmt::format("{} {}: {} tokens: far from the reference", spec.name,
+                                            name_of(dtype), tokens);
       }
     }
   }
@@ -358,13 +352,3 @@ void attention_is_the_same_on_any_number_of_ranks(MpiChecks& checks) {
 
 }  // namespace
 }  // namespace powerprefill
-
-int main() {
-  using namespace powerprefill;
-  return run_mpi_cases({{"blocks_arrive", blocks_arrive},
-                        {"large_blocks_arrive", large_blocks_arrive},
-                        {"sinks_of_several_ranks", sinks_of_several_ranks},
-                        {"two_patterns_in_turn", two_patterns_in_turn},
-                        {"attention_is_the_same_on_any_number_of_ranks",
-                         attention_is_the_same_on_any_number_of_ranks}});
-}

@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "base/zones.hpp"
-#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
-#include "cli/model_options.hpp"
-#include "cli/number_option.hpp"
-#include "cli/prompt.hpp"
+#include "cli/options/command_files.hpp"
+#include "cli/options/model_options.hpp"
+#include "cli/options/number_option.hpp"
+#include "cli/options/prompt.hpp"
 #include "cli/result_printer.hpp"
 #include "cli/stop_signal.hpp"
 #include "files/output_file.hpp"

@@ -3,8 +3,8 @@
 #include "base/human_bytes.hpp"
 #include "base/say.hpp"
 #include "cache/export.hpp"
-#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
+#include "cli/options/command_files.hpp"
 #include "files/output_file.hpp"
 
 namespace powerprefill::cli {

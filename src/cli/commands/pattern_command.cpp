@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "cli/attention_options.hpp"
-#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
-#include "cli/number_option.hpp"
+#include "cli/options/attention_options.hpp"
+#include "cli/options/command_files.hpp"
+#include "cli/options/number_option.hpp"
 #include "files/output_file.hpp"
 #include "partition/balance.hpp"
 #include "pattern/receptive_field.hpp"

@@ -3,11 +3,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/human_bytes.hpp"
-#include "cli/attention_options.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
-#include "cli/model_options.hpp"
-#include "cli/number_option.hpp"
+#include "cli/options/attention_options.hpp"
+#include "cli/options/model_options.hpp"
+#include "cli/options/number_option.hpp"
 #include "powerprefill/plan.hpp"
 
 namespace powerprefill::cli {

@@ -5,16 +5,16 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "cli/attention_options.hpp"
-#include "cli/batch_file.hpp"
-#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
-#include "cli/model_options.hpp"
-#include "cli/number_option.hpp"
-#include "cli/prompt.hpp"
+#include "cli/options/attention_options.hpp"
+#include "cli/options/batch_file.hpp"
+#include "cli/options/command_files.hpp"
+#include "cli/options/model_options.hpp"
+#include "cli/options/number_option.hpp"
+#include "cli/options/prompt.hpp"
+#include "cli/options/token_file.hpp"
 #include "cli/stop_signal.hpp"
-#include "cli/token_file.hpp"
 #include "files/output_file.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/error.hpp"

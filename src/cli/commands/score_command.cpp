@@ -5,13 +5,13 @@
 #include <utility>
 
 #include "base/say.hpp"
-#include "cli/attention_options.hpp"
-#include "cli/batch_file.hpp"
-#include "cli/command_files.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_notes.hpp"
-#include "cli/model_options.hpp"
-#include "cli/prompt.hpp"
+#include "cli/options/attention_options.hpp"
+#include "cli/options/batch_file.hpp"
+#include "cli/options/command_files.hpp"
+#include "cli/options/model_options.hpp"
+#include "cli/options/prompt.hpp"
 #include "cli/result_printer.hpp"
 #include "cli/stop_signal.hpp"
 #include "files/output_file.hpp"

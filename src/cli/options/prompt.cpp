@@ -1,6 +1,6 @@
-#include "cli/prompt.hpp"
+#include "cli/options/prompt.hpp"
 
-#include "cli/token_file.hpp"
+#include "cli/options/token_file.hpp"
 #include "files/read_input.hpp"
 #include "powerprefill/error.hpp"
 

@@ -1,4 +1,4 @@
-#include "cli/command_files.hpp"
+#include "cli/options/command_files.hpp"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -8,7 +8,7 @@
 #include <system_error>
 #include <utility>
 
-#include "cli/attention_options.hpp"
+#include "cli/options/attention_options.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/prompt.hpp"
+#include "cli/options/prompt.hpp"
 #include "files/output_target.hpp"
 
 namespace powerprefill::cli {

@@ -1,4 +1,4 @@
-#include "cli/token_file.hpp"
+#include "cli/options/token_file.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -1,8 +1,8 @@
-#include "cli/model_options.hpp"
+#include "cli/options/model_options.hpp"
 
-#include "cli/choice_option.hpp"
 #include "cli/launch.hpp"
-#include "cli/number_option.hpp"
+#include "cli/options/choice_option.hpp"
+#include "cli/options/number_option.hpp"
 
 namespace powerprefill::cli {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/prompt.hpp"
+#include "cli/options/prompt.hpp"
 #include "powerprefill/error.hpp"
 #include "report/log.hpp"
 

@@ -1,4 +1,4 @@
-#include "cli/attention_options.hpp"
+#include "cli/options/attention_options.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -7,9 +7,9 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "cli/choice_option.hpp"
-#include "cli/number_option.hpp"
-#include "cli/token_file.hpp"
+#include "cli/options/choice_option.hpp"
+#include "cli/options/number_option.hpp"
+#include "cli/options/token_file.hpp"
 #include "json/json.hpp"
 #include "json/json_integer.hpp"
 #include "powerprefill/error.hpp"

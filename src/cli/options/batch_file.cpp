@@ -1,4 +1,4 @@
-#include "cli/batch_file.hpp"
+#include "cli/options/batch_file.hpp"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,7 @@
 #include <set>
 #include <utility>
 
-#include "cli/token_file.hpp"
+#include "cli/options/token_file.hpp"
 #include "files/read_input.hpp"
 #include "json/json.hpp"
 #include "json/json_integer.hpp"
