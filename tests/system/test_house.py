@@ -104,6 +104,14 @@ class House(unittest.TestCase):
         users = [path for path in FILES if path.suffix == ".py" and "--oversubscribe" in path.read_text()]
         self.assertEqual(users, [ROOT / "tests/support/checkpoint.py", pathlib.Path(__file__).resolve()])
 
+    def test_every_pattern_is_in_the_registry(self):
+        """The linker would not miss it."""
+        defined = [name for path in (ROOT / "src/pattern").glob("*.cpp")
+                   for name in re.findall(r"\bPatternKind (k\w+) = \{", path.read_text())]
+        registry = (ROOT / "src/pattern/registry.cpp").read_text()
+        listed = re.search(r"\bkinds\[\] = \{([^}]*)\}", registry)[1]
+        self.assertEqual(sorted(re.findall(r"\w+", listed)), sorted(defined))
+
     def test_top_level(self):
         visible = {p.name for p in ROOT.iterdir() if not p.name.startswith((".", "build"))}
         self.assertLessEqual(visible, {"CMakeLists.txt", "CMakePresets.json", "src", "include", "launch",
