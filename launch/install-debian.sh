@@ -11,7 +11,7 @@ openmpi-bin           # mpirun, with an ssh client for jobs over several hosts
 libopenmpi-dev
 libopenblas-dev       # with it comes the flavour for threads
 libdnnl-dev
-libhdf5-openmpi-dev
+libhdf5-dev           # without MPI: ranks write by themselves
 libfmt-dev
 libcli11-dev
 nlohmann-json3-dev

@@ -15,21 +15,18 @@ cmake --preset release >/dev/null
 cmake --build --preset release --target powerprefill_cli
 mkdir -p "$out"
 
-# More ranks than cores are fine for a try; root needs a flag of its own. mpirun would read the lines that
-# follow in the terminal or script that called this.
-run="mpirun --oversubscribe"
-[ "$(id -u)" != 0 ] || run="$run --allow-run-as-root"
+# Without standard input: mpirun would read the lines that follow in the terminal or script that called this.
 question=" What is the pass key? The pass key is"
 
 read_text() ( # CACHE [OPTIONS]
   cache=$1
   shift
   set -x
-  $run -np 4 build/powerprefill prefill --model data/model --prompt-file data/prompt.txt --out "$cache" --force "$@"
+  launch/local-mpirun -np 4 build/powerprefill prefill --model data/model --prompt-file data/prompt.txt --out "$cache" --force "$@"
 ) </dev/null
 answer() ( # CACHE
   set -x
-  $run -np 2 build/powerprefill decode "$1" --model data/model --prompt "$question" --max-new-tokens 7
+  launch/local-mpirun -np 2 build/powerprefill decode "$1" --model data/model --prompt "$question" --max-new-tokens 7
 ) </dev/null
 
 read_text "$out/power.h5"

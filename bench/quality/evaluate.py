@@ -14,7 +14,6 @@ import csv
 import functools
 import json
 import math
-import os
 import random
 import subprocess
 import sys
@@ -211,7 +210,6 @@ def main():
     parser.add_argument("--csv", type=Path, help="results, also those to go on from")
     parser.add_argument("--svg", type=Path, help="a figure of the first task")
     options = parser.parse_args()
-    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     vocabulary = task.Vocabulary()
     filler = evaluation_filler(vocabulary)
     rows = cells_done(options.csv)

@@ -20,7 +20,6 @@ class Dilated final : public DistancePattern {
 }  // namespace
 
 extern const PatternKind kDilatedPattern = {
-    .order = 4,
     .name = "dilated",
     .summary = "even distances within the window; no sink",
     .has = {.window = true},

@@ -18,7 +18,6 @@ class Full final : public DistancePattern {
 }  // namespace
 
 extern const PatternKind kFullPattern = {
-    .order = 6,
     .name = "full",
     .summary = "every block",
     .has = {},

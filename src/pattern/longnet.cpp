@@ -34,7 +34,6 @@ class LongNet final : public Pattern {
 }  // namespace
 
 extern const PatternKind kLongNetPattern = {
-    .order = 5,
     .name = "longnet",
     .summary = "dilated segments of 8 to 128 blocks, no parameters",
     .has = {},

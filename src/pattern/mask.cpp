@@ -27,7 +27,6 @@ class Mask final : public DistancePattern {
 }  // namespace
 
 extern const PatternKind kMaskPattern = {
-    .order = 7,
     .name = "mask",
     .summary = "a list of distances of your own",
     .has = {.sink = true, .distances = true},

@@ -26,7 +26,6 @@ class Power final : public DistancePattern {
 }  // namespace
 
 extern const PatternKind kPowerPattern = {
-    .order = 1,
     .name = "power",
     .summary = "sink, window, and power-of-two distances",
     .has = {.window = true, .sink = true},

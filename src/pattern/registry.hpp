@@ -1,4 +1,5 @@
-// How a pattern makes itself known: one file per pattern defines its kind.
+// How a pattern makes itself known: one file per pattern defines its kind, and registry.cpp names
+// it.
 #pragma once
 
 #include <memory>
@@ -18,7 +19,6 @@ struct PatternParameters {
 };
 
 struct PatternKind {
-  int order;  // place in lists for users
   std::string_view name;
   std::string_view summary;  // one line for users
   PatternParameters has;

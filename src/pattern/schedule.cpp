@@ -83,7 +83,7 @@ std::string to_json(const Schedule& schedule) {
     places.push_back(known - patterns.begin());
     if (known == patterns.end()) patterns.push_back(full.back());
   }
-  const std::string text = OrderedJson{{"block", schedule.block}, {"layers", full}}.dump();
+  std::string text = OrderedJson{{"block", schedule.block}, {"layers", full}}.dump();
   if (text.size() <= kLongestSchedule) return text;
   return OrderedJson{{"block", schedule.block}, {"patterns", patterns}, {"layers", places}}.dump();
 }

@@ -20,7 +20,6 @@ class Sliding final : public DistancePattern {
 }  // namespace
 
 extern const PatternKind kSlidingPattern = {
-    .order = 2,
     .name = "sliding",
     .summary = "sink and window",
     .has = {.window = true, .sink = true},

@@ -25,7 +25,6 @@ class Stride final : public DistancePattern {
 }  // namespace
 
 extern const PatternKind kStridePattern = {
-    .order = 3,
     .name = "stride",
     .summary = "sink, window, and distances that are a multiple of the stride",
     .has = {.window = true, .sink = true, .stride = true},

@@ -11,7 +11,6 @@ namespace powerprefill {
 
 namespace {
 
-constexpr const char* kInk = "#222222";
 constexpr const char* kSoft = "#595959";
 constexpr const char* kGrid = "#e2e2e2";
 constexpr const char* kPanel = "#f5f5f5";

@@ -1,7 +1,7 @@
 """Makes small random checkpoints without transformers, and runs the powerprefill binary on them.
 
 The binary is named by the environment variable POWERPREFILL. POWERPREFILL_MPIRUN may hold another
-launch command than Open MPI's `mpirun`; `-np N` is added to it.
+launch command than `launch/local-mpirun`; `-np N` is added to it.
 """
 
 import contextlib
@@ -18,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-# The flags change nothing where they are not needed: root has to say that it means it, and a try may
-# have more ranks than the machine has cores.
-MPIRUN = os.environ.get("POWERPREFILL_MPIRUN", "mpirun --allow-run-as-root --oversubscribe --bind-to none")
+ROOT = Path(__file__).resolve().parents[2]
+MPIRUN = os.environ.get("POWERPREFILL_MPIRUN", shlex.quote(str(ROOT / "launch/local-mpirun")))
 JOB = "POWERPREFILL_TEST_JOB"  # in the environment of all processes of a run: its name
 SAFETENSORS_NAMES = {"f32": "F32", "bf16": "BF16", "f16": "F16"}
 
@@ -236,8 +235,8 @@ def end_ranks(job, patience):
 
 
 def launcher(ranks, mpirun=MPIRUN):
-    """The words before a program that runs on so many ranks; none for None or 0. mpirun reads all of its
-    standard input, which is better not the caller's."""
+    """The words before a program that runs on so many ranks; none for None or 0. mpirun may read all of
+    its standard input, which is better not the caller's."""
     return [*shlex.split(mpirun), "-np", str(ranks)] if ranks else []
 
 

@@ -224,11 +224,11 @@ class CrashChecks:
 
 @contextlib.contextmanager
 def folder_on_disk():
-    """A folder that is not in memory, and where Open MPI keeps what killed runs cannot remove."""
+    """A folder that is not in memory, beside one in memory for what runs share and, killed, cannot remove."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
         with tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix="test-") as memory:
             old = dict(os.environ)
-            os.environ.update(OMPI_MCA_btl_vader_backing_directory=memory, TMPDIR=memory)
+            os.environ.update(TMPDIR=memory)  # see launch/local-mpirun
             try:
                 yield Path(scratch)
             finally:

@@ -29,10 +29,17 @@ static void note(const char* line) {
   if (fd >= 0) close(fd);
 }
 
+// As the launcher numbers the processes: Open MPI, PMIx, MPICH; NULL without one.
+static const char* rank_of_process(void) {
+  const char* rank = getenv("OMPI_COMM_WORLD_RANK");
+  if (rank == NULL) rank = getenv("PMIX_RANK");
+  return rank == NULL ? getenv("PMI_RANK") : rank;
+}
+
 // Whether this call is to fail; errno is set if so.
 static int strikes(const char* call, const char* path, const char* kind) {
   const char* wanted = getenv("FAULT_PATH");
-  const char* rank = getenv("OMPI_COMM_WORLD_RANK");
+  const char* rank = rank_of_process();
   if (wanted == NULL || rank == NULL || strstr(path, wanted) == NULL) return 0;
   const char* slash = strrchr(path, '/');
   char line[512];
@@ -58,7 +65,9 @@ static int strikes_file(const char* call, int fd, const char* kind) {
   return strikes(call, path, kind);
 }
 
-static const char* thread(void) { return getpid() == gettid() ? "main" : "thread"; }
+static const char* thread(void) {
+  return getpid() == gettid() ? "main" : "thread";
+}
 
 ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
   const int is_record = size == 64 && memcmp(data, "PPKVCMT1", 8) == 0;

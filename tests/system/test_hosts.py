@@ -1,5 +1,6 @@
 """Jobs over several hosts, which are network namespaces of this machine, each with a name, a folder and
-shared memory of its own. Needs root and iproute2; skipped where hosts cannot be made."""
+shared memory of its own, as Open MPI starts and binds them. Needs that, root and iproute2; skipped where
+hosts cannot be made."""
 
 import contextlib
 import os
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.checkpoint import Spec, binary, run, write_checkpoint  # noqa: E402
 
 MODEL = Spec(layers=2)
+MPIRUN = os.environ.get("MPIEXEC", "mpirun")
 SKIPPED = 77
 
 
@@ -76,8 +78,7 @@ exec nsenter --net=/run/netns/$name unshare --uts --mount --ipc sh -c '
         agent.write_text(f'#!/bin/sh\nhost=$1; shift\nexec {self.on_host} "$host" sh -c "$*"\n')
         for path in (self.on_host, agent):
             path.chmod(0o755)
-        self.mpirun = ["mpirun", "--allow-run-as-root", "--mca", "plm_rsh_agent", str(agent),
-                       "--mca", "mpi_yield_when_idle", "1"]
+        self.mpirun = [MPIRUN, "--mca", "plm_rsh_agent", str(agent), "--mca", "mpi_yield_when_idle", "1"]
 
     def run(self, options, arguments, environment=None, timeout=90):
         words = ["timeout", "-k", "5", timeout, self.on_host, self.names[0], *self.mpirun, *options,
@@ -167,6 +168,9 @@ class SameAddressOnAllHosts(unittest.TestCase):
 if __name__ == "__main__":
     if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nsenter", "unshare"))):
         print("skipped: needs root, and ip of iproute2")
+        sys.exit(SKIPPED)
+    if "open-mpi.org" not in command(MPIRUN, "--version").stdout:  # the name depends on that of the program
+        print(f"skipped: {MPIRUN} is not Open MPI's")
         sys.exit(SKIPPED)
     try:
         Hosts(1).close()

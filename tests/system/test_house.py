@@ -140,9 +140,19 @@ class House(unittest.TestCase):
         self.assertGreater(programs, 15)
 
     def test_one_mpirun(self):
-        """Python starts ranks by launcher(): the flags that root and small machines need are there alone."""
-        users = [path for path in FILES if path.suffix == ".py" and "--oversubscribe" in path.read_text()]
-        self.assertEqual(users, [ROOT / "tests/support/checkpoint.py", pathlib.Path(__file__).resolve()])
+        """What an MPI's mpirun wants to be told is in one script, and where a test is about Open MPI itself."""
+        words = re.compile(r"--allow-run-as-root|--oversubscribe|(OMPI|PRTE)_(MCA|ALLOW)_")
+        users = [p for p in FILES if p.suffix in ("", ".py", ".sh", ".txt") and words.search(p.read_text())]
+        users.remove(pathlib.Path(__file__).resolve())
+        self.assertEqual(users, [ROOT / "launch/local-mpirun", ROOT / "tests/system/test_hosts.py"])
+
+    def test_every_pattern_is_in_the_registry(self):
+        """The linker would not miss it."""
+        defined = [name for path in (ROOT / "src/pattern").glob("*.cpp")
+                   for name in re.findall(r"\bPatternKind (k\w+) = \{", path.read_text())]
+        registry = (ROOT / "src/pattern/registry.cpp").read_text()
+        listed = re.search(r"\bkinds\[\] = \{([^}]*)\}", registry)[1]
+        self.assertEqual(sorted(re.findall(r"\w+", listed)), sorted(defined))
 
     def test_top_level(self):
         visible = {p.name for p in ROOT.iterdir() if not p.name.startswith((".", "build"))}

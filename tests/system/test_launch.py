@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.checkpoint import Spec, binary, launcher, run, start, write_checkpoint  # noqa: E402
 
 MODEL = Spec(layers=2)
-OPENMPI = launcher(1)[:-2]  # without the number of ranks
+MPIRUN = launcher(1)[:-2]  # without the number of ranks
 
 
 class Launch(unittest.TestCase):
@@ -44,7 +44,7 @@ class Launch(unittest.TestCase):
 
     def contexts(self, *contexts, environment=None, timeout=60):
         """mpirun with several contexts, each (options of mpirun, command before the program, arguments)."""
-        command = list(OPENMPI)
+        command = list(MPIRUN)
         for number, (options, before, arguments) in enumerate(contexts):
             command += ([":"] if number else []) + [*options, *before, str(binary())]
             command += [str(word) for word in arguments]
@@ -108,7 +108,7 @@ class Launch(unittest.TestCase):
             self.skipTest("this CPU has no bf16 instructions")
         mixed = (["-np", 1], [], self.prefill("--allow-mixed-numerics", "--report",
                                               self.out("report.json")))
-        plain = (["-np", 1, "-x", "DNNL_MAX_CPU_ISA=AVX2"], *mixed[1:])
+        plain = (["-np", 1], ["env", "DNNL_MAX_CPU_ISA=AVX2"], mixed[2])
         self.expect(self.contexts(mixed, plain), 0)
         report = json.loads(next(self.folder.glob(f"{self._testMethodName}-report.json")).read_text())
         self.assertEqual(report["compute"], "f32")
@@ -119,7 +119,7 @@ class Launch(unittest.TestCase):
         self.assertEqual(json.loads(info.stdout)["compute"], "f32", info)
 
     def test_numerics_that_differ_are_told(self):
-        cores = [(["-np", 1, "-x", f"OPENBLAS_CORETYPE={core}"], [],
+        cores = [(["-np", 1], ["env", f"OPENBLAS_CORETYPE={core}"],
                   self.prefill("--compute", "f32")) for core in ("Haswell", "Nehalem")]
         result = self.contexts(*cores)
         self.expect(result, 6, "would not compute the same bits", "Nehalem", "Haswell",
@@ -150,7 +150,7 @@ class Launch(unittest.TestCase):
                     ["version"], ["export", cache, "--out", self.out("kv.safetensors")],
                     ["inspect", "--help"]]
         script = " && ".join(shlex.join([str(binary()), *map(str, words)]) for words in commands)
-        result = subprocess.run([*OPENMPI, "-np", "1", "sh", "-c", script], capture_output=True,
+        result = subprocess.run([*MPIRUN, "-np", "1", "sh", "-c", script], capture_output=True,
                                 text=True, timeout=60, stdin=subprocess.DEVNULL)
         self.assertEqual(result.returncode, 0, result.stderr[-2000:])
         # One rank of several speaks.
@@ -162,7 +162,7 @@ class Launch(unittest.TestCase):
 
     def test_a_start_that_does_not_end_is_reported(self):
         """The second process never calls MPI."""
-        command = [*OPENMPI, "-np", "1", str(binary()), "doctor", ":", "-np", "1", "sleep", "4"]
+        command = [*MPIRUN, "-np", "1", str(binary()), "doctor", ":", "-np", "1", "sleep", "4"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60,
                                 stdin=subprocess.DEVNULL,
                                 env={**os.environ, "POWERPREFILL_START_PATIENCE": "1"})
@@ -172,8 +172,7 @@ class Launch(unittest.TestCase):
     def test_idle_cores_are_told(self):
         if len(os.sched_getaffinity(0)) < 2:
             self.skipTest("needs 2 cores")
-        bound = [word for word in OPENMPI if word not in ("--bind-to", "none")]
-        command = [*bound, "--bind-to", "core", "-np", "1", str(binary())]
+        command = [*MPIRUN, "--bind-to", "core", "-np", "1", str(binary())]
         for arguments in (["doctor"], self.prefill()):
             result = subprocess.run(command + [str(word) for word in arguments], text=True,
                                     capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
