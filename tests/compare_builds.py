@@ -347,7 +347,7 @@ class Command:
     words: list
 
     def run(self, binary, folder):
-        environment = {"OMPI_MCA_mpi_yield_when_idle": "1", **os.environ, **self.environment}
+        environment = {**os.environ, **self.environment}
         process = subprocess.Popen([*launcher(self.ranks), str(binary), *self.words], cwd=folder, env=environment,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    start_new_session=True)

@@ -3,10 +3,15 @@
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support import checkpoint  # noqa: E402
+
 CONSUMER = ROOT / "tests/system/consumer"
 BUILD = pathlib.Path(os.environ["POWERPREFILL"]).resolve().parent
 
@@ -25,8 +30,19 @@ class Consumer(unittest.TestCase):
             check("cmake", "-S", CONSUMER, "-B", tree, "-G", "Ninja",
                   f"-DCMAKE_PREFIX_PATH={prefix}")
             check("cmake", "--build", tree)
-            text = check(tree / "consumer", ROOT / "data/model", pathlib.Path(scratch) / "kv.h5")
-            self.assertEqual(text.split()[1], "6")
+            for ranks in (None, 2):
+                folder = pathlib.Path(scratch) / f"ranks{ranks}"
+                folder.mkdir()
+                lines = check(*checkpoint.launcher(ranks), tree / "consumer", ROOT / "data/model", folder).splitlines()
+                self.assertEqual(len(lines), 4, lines)
+                for prompt in (0, 1):
+                    cache, exported = folder / f"prompt{prompt}.h5", folder / f"prompt{prompt}.safetensors"
+                    program = [prefix / "bin/powerprefill"]
+                    text = check(*program, "decode", cache, "--model", ROOT / "data/model", "--max-new-tokens", 8)
+                    self.assertIn(f"said:{text.rstrip()}", lines)
+                    self.assertIn(f"exported {exported}", lines)
+                    check(*program, "export", cache, "--out", folder / "again", "--force")
+                    self.assertEqual(exported.read_bytes(), (folder / "again").read_bytes())
 
     def test_of_the_sources(self):
         """They bring no tests, no files to install and no build type along. The library takes minutes to build, so
