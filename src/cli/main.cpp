@@ -126,6 +126,11 @@ int run(int argc, char** argv) {
 }  // namespace powerprefill::cli
 
 int main(int argc, char** argv) {
-  powerprefill::cli::prepare_process();
-  return powerprefill::cli::run(argc, argv);
+  try {
+    powerprefill::cli::prepare_process();
+    return powerprefill::cli::run(argc, argv);
+  } catch (...) {  // of the reporting itself, for want of memory
+    powerprefill::say("powerprefill: internal error\n");
+    return 1;
+  }
 }

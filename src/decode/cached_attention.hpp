@@ -24,7 +24,7 @@ class CachedAttention : public LayerAttention {
 
   DType kv_dtype() const override { return past_.shape().dtype; }
   void begin(std::int64_t layer) override;
-  KeyValueRow key_value(const Row&) override { return {key_.data(), value_.data()}; }
+  KvSpan key_value(const Row&) override { return {key_, value_}; }
   void share(std::int64_t layer, const std::function<void()>& check) override;
   void set_query(std::int64_t head, const Row& row, const float* query) override;
   void attend(std::int64_t layer) override;

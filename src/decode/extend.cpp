@@ -40,11 +40,9 @@ class MemoryOutput : public ChunkOutput {
       for (const int part : {0, 1}) {
         rows_[part].resize(bytes);
         if (piece.owner == world_.rank()) {
-          const std::int64_t local = partition_.local(first).value;
-          const auto all =
-              part == 0 ? kv.keys(local, piece.blocks.count) : kv.values(local, piece.blocks.count);
-          std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(skipped), bytes,
-                      rows_[part].begin());
+          const KvSpan span =
+              kv.span(partition_.local(first).value, piece.blocks.count).subspan(skipped, bytes);
+          std::copy_n((part == 0 ? span.key : span.value).begin(), bytes, rows_[part].begin());
         }
         world_.broadcast(rows_[part], piece.owner);
       }
@@ -64,14 +62,14 @@ class MemoryOutput : public ChunkOutput {
 
 // The chunk [tokens, end) of `ids`.
 void Decoder::State::start_chunk(std::int64_t end) {
-  const Chunk::Context context = {.world = world,
-                                  .recipe = model.config.recipe,
-                                  .weights = model.weights,
-                                  .pool = *model.pool,
-                                  .schedule = schedule,
-                                  .kv_shape = past->shape(),
-                                  .zigzag = takes_zigzag(BlockPartition::automatic, schedule),
-                                  .zones = zones};
+  const ChunkContext context = {.world = world,
+                                .recipe = model.config.recipe,
+                                .weights = model.weights,
+                                .pool = *model.pool,
+                                .schedule = schedule,
+                                .kv_shape = past->shape(),
+                                .zigzag = takes_zigzag(BlockPartition::automatic, schedule),
+                                .zones = zones};
   world.agree([&] {
     chunk.emplace(context, std::span(ids).first(static_cast<std::size_t>(end)), tokens,
                   past->source());

@@ -40,31 +40,30 @@ KvExchange::KvExchange(const mpi::Communicator& comm, const ExchangePlan& plan,
   for (std::size_t i = 0; i < sinks_.size(); ++i) sinks_[i].blocks = &sink_blocks_[i];
 }
 
-std::vector<KvExchange::Piece> KvExchange::pieces_of(Incoming& incoming) const {
-  std::vector<Piece> pieces;
+std::vector<KvSpan> KvExchange::spans_of(Incoming& incoming) const {
+  std::vector<KvSpan> spans;
   std::int64_t offset = 0;
   for (const BlockRange& range : incoming.ranges) {
-    pieces.push_back(
-        {incoming.blocks->keys(offset, range.count), incoming.blocks->values(offset, range.count)});
+    spans.push_back(incoming.blocks->span(offset, range.count));
     offset += range.count;
   }
-  return pieces;
+  return spans;
 }
 
-std::vector<KvExchange::Piece> KvExchange::pieces_of(KvBlocks& local,
-                                                     const std::vector<BlockRange>& ranges) const {
-  std::vector<Piece> pieces;
+std::vector<KvSpan> KvExchange::spans_of(KvBlocks& local,
+                                         const std::vector<BlockRange>& ranges) const {
+  std::vector<KvSpan> spans;
   for (const BlockRange& range : ranges) {
     const std::int64_t first = partition_.local(range.first).value;
-    pieces.push_back({local.keys(first, range.count), local.values(first, range.count)});
+    spans.push_back(local.span(first, range.count));
   }
-  return pieces;
+  return spans;
 }
 
-void KvExchange::send(const std::vector<Piece>& pieces, int to, int tag) {
-  for (const Piece& piece : pieces) {
-    sends_.send(comm_, to, tag, piece.key);
-    sends_.send(comm_, to, tag, piece.value);
+void KvExchange::send(const std::vector<KvSpan>& spans, int to, int tag) {
+  for (const KvSpan& span : spans) {
+    sends_.send(comm_, to, tag, span.key);
+    sends_.send(comm_, to, tag, span.value);
   }
 }
 
@@ -87,11 +86,11 @@ void KvExchange::start(KvBlocks& local) {
   for (const SinkTree& tree : plan_.sinks) {
     if (tree.parent >= 0) continue;  // forwarded when it arrives
     for (const int child : tree.children) {
-      send(pieces_of(local, tree.blocks.ranges), child, sink_tag(tree));
+      send(spans_of(local, tree.blocks.ranges), child, sink_tag(tree));
     }
   }
   for (const Share& share : plan_.sends) {
-    send(pieces_of(local, share.ranges), share.peer, kShareTag);
+    send(spans_of(local, share.ranges), share.peer, kShareTag);
   }
   while (transfer_ == Transfer::blocking && is_missing()) poll();
 }
@@ -111,9 +110,9 @@ void KvExchange::request(Incoming& incoming) {
     return;
   }
   incoming.arrived = false;
-  for (const Piece& piece : pieces_of(incoming)) {
-    incoming.requests.receive(comm_, incoming.from, incoming.tag, piece.key);
-    incoming.requests.receive(comm_, incoming.from, incoming.tag, piece.value);
+  for (const KvSpan& span : spans_of(incoming)) {
+    incoming.requests.receive(comm_, incoming.from, incoming.tag, span.key);
+    incoming.requests.receive(comm_, incoming.from, incoming.tag, span.value);
   }
 }
 
@@ -150,7 +149,7 @@ void KvExchange::poll() {
     bytes_received_ += incoming.requests.bytes_received();
     incoming.requests = mpi::RequestBatch();
     // From where they lie: sink blocks stay until the next start(), and finish() waits for sends.
-    for (const int child : incoming.forward_to) send(pieces_of(incoming), child, incoming.tag);
+    for (const int child : incoming.forward_to) send(spans_of(incoming), child, incoming.tag);
     publish(incoming);
     arrivals_ = true;
   };

@@ -67,11 +67,6 @@ class KvExchange {
   std::int64_t buffer_bytes() const;
 
  private:
-  // Consecutive blocks: one message of keys, one of values.
-  struct Piece {
-    std::span<std::byte> key;
-    std::span<std::byte> value;
-  };
   // One share, or the blocks of one sink tree.
   struct Incoming {
     int from;
@@ -84,9 +79,10 @@ class KvExchange {
     std::int64_t lowest() const { return ranges.back().first.value; }
   };
 
-  std::vector<Piece> pieces_of(Incoming& incoming) const;
-  std::vector<Piece> pieces_of(KvBlocks& local, const std::vector<BlockRange>& ranges) const;
-  void send(const std::vector<Piece>& pieces, int to, int tag);
+  // Consecutive blocks are one message of keys, and one of values.
+  std::vector<KvSpan> spans_of(Incoming& incoming) const;
+  std::vector<KvSpan> spans_of(KvBlocks& local, const std::vector<BlockRange>& ranges) const;
+  void send(const std::vector<KvSpan>& spans, int to, int tag);
   void request(Incoming& incoming);
   void publish(const Incoming& incoming);
   bool is_missing() const;

@@ -16,6 +16,16 @@ struct KvBlockView {
   const std::byte* value = nullptr;
 };
 
+// Keys and values that lie apart, as many bytes of each, to be read or written.
+struct KvSpan {
+  std::span<std::byte> key;
+  std::span<std::byte> value;
+  KvSpan first(std::size_t bytes) const { return {key.first(bytes), value.first(bytes)}; }
+  KvSpan subspan(std::size_t offset, std::size_t bytes) const {
+    return {key.subspan(offset, bytes), value.subspan(offset, bytes)};
+  }
+};
+
 // Blocks laid end to end: (blocks, B, G, D), keys and values apart, so that runs of blocks are
 // contiguous both for messages and in the cache file.
 class KvBlocks {
@@ -26,13 +36,11 @@ class KvBlocks {
         key_(blocks * block_bytes_),
         value_(blocks * block_bytes_) {}
 
-  std::span<std::byte> keys(std::int64_t first, std::int64_t count) {
-    return key_.span().subspan(static_cast<std::size_t>(first * block_bytes_),
-                               static_cast<std::size_t>(count * block_bytes_));
-  }
-  std::span<std::byte> values(std::int64_t first, std::int64_t count) {
-    return value_.span().subspan(static_cast<std::size_t>(first * block_bytes_),
-                                 static_cast<std::size_t>(count * block_bytes_));
+  // Blocks [first, first + count).
+  KvSpan span(std::int64_t first, std::int64_t count) {
+    return KvSpan{key_.span(), value_.span()}.subspan(
+        static_cast<std::size_t>(first * block_bytes_),
+        static_cast<std::size_t>(count * block_bytes_));
   }
   KvBlockView view(std::int64_t index) const {
     return {key_.data() + index * block_bytes_, value_.data() + index * block_bytes_};

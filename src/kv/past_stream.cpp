@@ -102,8 +102,9 @@ void PastStream::run() {
     std::exception_ptr failure;
     const double begin = seconds_now();
     try {
-      past_.read_block(layer, KvPart::key, read.block, slots_.keys(read.slot, 1));
-      past_.read_block(layer, KvPart::value, read.block, slots_.values(read.slot, 1));
+      const KvSpan slot = slots_.span(read.slot, 1);
+      past_.read_block(layer, KvPart::key, read.block, slot.key);
+      past_.read_block(layer, KvPart::value, read.block, slot.value);
     } catch (...) {
       failure = std::current_exception();
     }

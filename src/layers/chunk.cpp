@@ -10,7 +10,7 @@
 
 namespace powerprefill {
 
-Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::int64_t begin,
+Chunk::Chunk(const ChunkContext& context, std::span<const std::int32_t> tokens, std::int64_t begin,
              PastSource past)
     : context_(context),
       tokens_(tokens),
@@ -24,18 +24,7 @@ Chunk::Chunk(const Context& context, std::span<const std::int32_t> tokens, std::
              .pool = context.pool,
              .zones = context.zones,
              .poll = [this] { attention_.poll(); }}),
-      attention_({.world = context.world,
-                  .recipe = context.recipe,
-                  .compute = context.weights.compute(),
-                  .pool = context.pool,
-                  .schedule = context_.schedule,
-                  .kv_shape = context_.kv_shape,
-                  .partition = partition_,
-                  .rows = rows_.local(),
-                  .past = past_,
-                  .zones = context.zones,
-                  .transfer = context.transfer,
-                  .past_row = context.past_row}),
+      attention_(context_, partition_, rows_.local(), past_),
       transformer_(context.recipe, context.weights, context.pool, rows_, context.zones) {}
 
 bool Chunk::run(ChunkOutput* output, ChunkAttention::GoesOn goes_on) {

@@ -27,23 +27,9 @@ namespace powerprefill {
 // A chunk may begin within a block: the rank that owns this block reads its earlier rows too.
 class Chunk {
  public:
-  // What the chunks of a run have in common. All of it outlives the chunk.
-  struct Context {
-    const mpi::Communicator& world;
-    const ModelRecipe& recipe;
-    const Weights& weights;
-    ThreadPool& pool;
-    const Schedule& schedule;
-    KvShape kv_shape;
-    bool zigzag;
-    ZoneSeconds& zones;
-    Transfer transfer = Transfer::overlapped;
-    TraceRow* past_row = nullptr;  // of the thread that reads the past, in a trace
-  };
-
   // `tokens` is the prompt up to the end of the chunk, (end). `past` has at least `begin` tokens,
   // and exactly as many when `begin` is not the first of a block.
-  Chunk(const Context& context, std::span<const std::int32_t> tokens, std::int64_t begin,
+  Chunk(const ChunkContext& context, std::span<const std::int32_t> tokens, std::int64_t begin,
         PastSource past);
   Chunk(const Chunk&) = delete;
   Chunk& operator=(const Chunk&) = delete;
@@ -69,7 +55,7 @@ class Chunk {
   std::int64_t bytes() const;  // of its buffers
 
  private:
-  Context context_;
+  ChunkContext context_;
   std::span<const std::int32_t> tokens_;
   PastSource past_;
   Partition partition_;

@@ -23,24 +23,27 @@ AttentionShape shape_of(const ModelRecipe& recipe, std::int64_t block, Compute c
 
 }  // namespace
 
-ChunkAttention::ChunkAttention(const Context& context)
+ChunkAttention::ChunkAttention(const ChunkContext& context, const Partition& partition,
+                               const LocalRows& rows, const PastSource& past)
     : context_(context),
-      attention_(context.partition, context.world.rank(),
-                 shape_of(context.recipe, context.partition.block(), context.compute),
+      partition_(partition),
+      local_(rows),
+      past_(past),
+      attention_(partition, context.world.rank(),
+                 shape_of(context.recipe, partition.block(), context.weights.compute()),
                  context.kv_shape, context.pool.threads()) {
   plan_patterns();
-  const std::int64_t blocks = context.partition.blocks_of(context.world.rank());
+  const std::int64_t blocks = partition_.blocks_of(context.world.rank());
   for (KvBlocks& kv : kv_) kv = KvBlocks(context.kv_shape, blocks);
   std::size_t most = 0;
   for (const LayerPattern& pattern : patterns_) most = std::max(most, pattern.past.size());
   if (most > 0) {
-    past_stream_.emplace(context.past, context.kv_shape, context.partition.first_block(),
+    past_stream_.emplace(past_, context.kv_shape, partition_.first_block(),
                          static_cast<std::int64_t>(most), kPastBudget, context.past_row);
   }
 }
 
 void ChunkAttention::plan_patterns() {
-  const Partition& partition = context_.partition;
   const int rank = context_.world.rank();
   for (const PatternSpec& spec : context_.schedule.layers) {
     if (std::any_of(patterns_.begin(), patterns_.end(),
@@ -50,13 +53,13 @@ void ChunkAttention::plan_patterns() {
     const auto pattern = make_pattern(spec);
     LayerPattern entry;
     entry.spec = spec;
-    entry.selection = BlockSelection::by_pattern(*pattern, partition, rank);
-    entry.plan = make_exchange_plan(*pattern, partition, rank);
-    entry.past = entry.selection.needed_below(partition.first_block());
+    entry.selection = BlockSelection::by_pattern(*pattern, partition_, rank);
+    entry.plan = make_exchange_plan(*pattern, partition_, rank);
+    entry.past = entry.selection.needed_below(partition_.first_block());
     patterns_.push_back(std::move(entry));
   }
   for (LayerPattern& entry : patterns_) {  // the plans have found their final place
-    entry.exchange = std::make_unique<KvExchange>(context_.world, entry.plan, partition,
+    entry.exchange = std::make_unique<KvExchange>(context_.world, entry.plan, partition_,
                                                   context_.kv_shape, context_.transfer);
   }
 }
@@ -85,14 +88,13 @@ void ChunkAttention::read_ahead(std::int64_t layer) {
 
 // The rows of the chunk's first block that are past.
 void ChunkAttention::read_first_block(std::int64_t layer, KvBlocks& kv) {
-  const Partition& partition = context_.partition;
-  const GlobalBlock first{partition.first_block()};
-  const std::int64_t rows = partition.first_new_token(first) - partition.first_token(first);
-  if (rows == 0 || partition.owner(first) != context_.world.rank()) return;
+  const GlobalBlock first{partition_.first_block()};
+  const std::int64_t rows = partition_.first_new_token(first) - partition_.first_token(first);
+  if (rows == 0 || partition_.owner(first) != context_.world.rank()) return;
   const auto bytes = static_cast<std::size_t>(rows * context_.kv_shape.row_bytes());
-  const std::int64_t local = partition.local(first).value;
-  context_.past.read_block(layer, KvPart::key, first.value, kv.keys(local, 1).first(bytes));
-  context_.past.read_block(layer, KvPart::value, first.value, kv.values(local, 1).first(bytes));
+  const KvSpan block = kv.span(partition_.local(first).value, 1).first(bytes);
+  past_.read_block(layer, KvPart::key, first.value, block.key);
+  past_.read_block(layer, KvPart::value, first.value, block.value);
 }
 
 void ChunkAttention::begin(std::int64_t layer) {
@@ -102,12 +104,13 @@ void ChunkAttention::begin(std::int64_t layer) {
     output_->wait(kv);
   }
   read_first_block(layer, kv);
-  rows_ = {kv.keys(0, context_.rows.blocks()).data(), kv.values(0, context_.rows.blocks()).data()};
+  rows_ = kv.span(0, local_.blocks());
 }
 
-LayerAttention::KeyValueRow ChunkAttention::key_value(const Row& row) {
-  const std::int64_t at = row.index * context_.kv_shape.row_bytes();
-  return {rows_.key + at, rows_.value + at};
+KvSpan ChunkAttention::key_value(const Row& row) {
+  const std::int64_t bytes = context_.kv_shape.row_bytes();
+  return rows_.subspan(static_cast<std::size_t>(row.index * bytes),
+                       static_cast<std::size_t>(bytes));
 }
 
 void ChunkAttention::share(std::int64_t layer, const std::function<void()>& check) {
@@ -120,12 +123,12 @@ void ChunkAttention::share(std::int64_t layer, const std::function<void()>& chec
   LayerPattern& current = pattern_of(layer);
   current.exchange->start(kv_of(layer));
   ++current.layers;
-  if (output_ != nullptr) output_->take(layer, context_.rows, kv_of(layer));
+  if (output_ != nullptr) output_->take(layer, local_, kv_of(layer));
 }
 
 void ChunkAttention::set_query(std::int64_t head, const Row& row, const float* query) {
-  const std::int64_t block = context_.rows.block();
-  store_operands(context_.compute, query, context_.kv_shape.head_dim,
+  const std::int64_t block = local_.block();
+  store_operands(context_.weights.compute(), query, context_.kv_shape.head_dim,
                  attention_.query(head, row.index / block, row.index % block));
 }
 
@@ -133,7 +136,7 @@ void ChunkAttention::attend(std::int64_t layer) {
   LayerPattern& current = pattern_of(layer);
   KvExchange& exchange = *current.exchange;
   PastStream* past = past_stream_ ? &*past_stream_ : nullptr;
-  const std::int64_t first = context_.partition.first_block();
+  const std::int64_t first = partition_.first_block();
   const auto find = [&](std::int64_t block) {
     return block < first ? past->find(block) : exchange.find(block);
   };
@@ -162,7 +165,7 @@ void ChunkAttention::attend(std::int64_t layer) {
 }
 
 void ChunkAttention::read_result(std::int64_t head, const Row& row, float* out) const {
-  const std::int64_t block = context_.rows.block();
+  const std::int64_t block = local_.block();
   attention_.read_result(head, row.index / block, row.index % block, out);
 }
 

@@ -19,6 +19,7 @@
 #include "layers/layer_attention.hpp"
 #include "layers/local_rows.hpp"
 #include "model/recipe.hpp"
+#include "model/weights/weights.hpp"
 #include "mpi/communicator.hpp"
 #include "partition/block_selection.hpp"
 #include "partition/partition.hpp"
@@ -26,24 +27,25 @@
 
 namespace powerprefill {
 
+// What the chunks of a run have in common. All of it outlives the chunk.
+struct ChunkContext {
+  const mpi::Communicator& world;
+  const ModelRecipe& recipe;
+  const Weights& weights;
+  ThreadPool& pool;
+  const Schedule& schedule;
+  KvShape kv_shape;
+  bool zigzag;
+  ZoneSeconds& zones;
+  Transfer transfer = Transfer::overlapped;
+  TraceRow* past_row = nullptr;  // of the thread that reads the past, in a trace
+};
+
 class ChunkAttention : public LayerAttention {
  public:
-  // All of it outlives this.
-  struct Context {
-    const mpi::Communicator& world;
-    const ModelRecipe& recipe;
-    Compute compute;
-    ThreadPool& pool;
-    const Schedule& schedule;
-    const KvShape& kv_shape;
-    const Partition& partition;
-    const LocalRows& rows;
-    const PastSource& past;
-    ZoneSeconds& zones;
-    Transfer transfer = Transfer::overlapped;
-    TraceRow* past_row = nullptr;  // of the thread that reads the past, in a trace
-  };
-  explicit ChunkAttention(const Context& context);
+  // All of it outlives this. `rows`: those of the rank; `past` as for Chunk.
+  ChunkAttention(const ChunkContext& context, const Partition& partition, const LocalRows& rows,
+                 const PastSource& past);
 
   // Where the next run's keys and values go (nullptr: nowhere), and what is asked after each layer.
   using GoesOn = std::function<bool(std::int64_t layers_done)>;
@@ -53,7 +55,7 @@ class ChunkAttention : public LayerAttention {
 
   DType kv_dtype() const override { return context_.kv_shape.dtype; }
   void begin(std::int64_t layer) override;
-  KeyValueRow key_value(const Row& row) override;
+  KvSpan key_value(const Row& row) override;
   void share(std::int64_t layer, const std::function<void()>& check) override;
   void set_query(std::int64_t head, const Row& row, const float* query) override;
   void attend(std::int64_t layer) override;
@@ -84,11 +86,14 @@ class ChunkAttention : public LayerAttention {
   void read_ahead(std::int64_t layer);
   void read_first_block(std::int64_t layer, KvBlocks& kv);
 
-  Context context_;
+  const ChunkContext& context_;
+  const Partition& partition_;
+  const LocalRows& local_;
+  const PastSource& past_;
   std::vector<LayerPattern> patterns_;
   BlockAttention attention_;
-  KvBlocks kv_[2];      // layers in turn: one is computed while the other is written
-  KeyValueRow rows_{};  // of the layer's buffer, from the first row on
+  KvBlocks kv_[2];  // layers in turn: one is computed while the other is written
+  KvSpan rows_{};   // of the layer, all of this rank
   std::optional<PastStream> past_stream_;
   ChunkOutput* output_ = nullptr;
   GoesOn goes_on_;

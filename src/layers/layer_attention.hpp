@@ -1,11 +1,10 @@
 // Where keys come from: the second thing in which prefill and decoding differ, see rows.hpp.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 
-#include "base/dtype.hpp"
+#include "kv/layer_kv.hpp"
 #include "layers/rows.hpp"
 
 namespace powerprefill {
@@ -21,11 +20,7 @@ class LayerAttention {
 
   virtual void begin(std::int64_t layer) = 0;
   // Where the keys and the values of a row go, (G, D) each. Any thread.
-  struct KeyValueRow {
-    std::byte* key;
-    std::byte* value;
-  };
-  virtual KeyValueRow key_value(const Row& row) = 0;
+  virtual KvSpan key_value(const Row& row) = 0;
   // The keys and values of the layer are there and may travel. `check` throws when one of this
   // rank's cannot be stored.
   virtual void share(std::int64_t layer, const std::function<void()>& check) = 0;

@@ -81,15 +81,15 @@ void Transformer::keys_and_values(std::int64_t layer, LayerAttention& attention)
   rows_.for_each_wave([&] {
     rows_.normalise(weights.input_norm, recipe.norm_epsilon);
     rows_.project(projection, [&](const Row& row, const float* projected) {
-      const LayerAttention::KeyValueRow to = attention.key_value(row);
+      const KvSpan to = attention.key_value(row);
       bool finite = true;
       for (std::int64_t g = heads.begin; g < heads.end; ++g) {
         std::array<float, kLargestHead> turned;
         const std::span<const float> key(turned.data(), static_cast<std::size_t>(d));
         const std::span<const float> value(projected + width + g * d, key.size());
         turn(recipe, weights.k_norm, row.position, projected + g * d, turned.data());
-        finite = round_to(dtype, key, to.key + g * head_bytes) && finite;
-        finite = round_to(dtype, value, to.value + g * head_bytes) && finite;
+        finite = round_to(dtype, key, to.key.data() + g * head_bytes) && finite;
+        finite = round_to(dtype, value, to.value.data() + g * head_bytes) && finite;
       }
       if (!finite) bad.add(row.position);
     });
@@ -170,13 +170,11 @@ void Transformer::turn(const LayerRecipe& recipe, std::span<const float> norm,
     rms_norm(head, norm.data(), recipe.norm_epsilon, d, out);
     head = out;
   }
-  std::int64_t turned = 0;
   if (recipe.rope >= 0) {
-    const RopeTable& table = table_at(recipe.rope, position);
-    turned = table.dimensions();
-    rotate_pairs(head, table.cosine(position), table.sine(position), turned, out);
+    table_at(recipe.rope, position).turn(position, head, d, out);
+  } else if (head != out) {
+    std::copy_n(head, d, out);
   }
-  if (head != out) std::copy(head + turned, head + d, out + turned);
 }
 
 const RopeTable& Transformer::table_at(int rope, std::int64_t position) const {

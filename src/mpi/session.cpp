@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <numeric>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -42,9 +43,9 @@ HostName own_host() {
 // "1, 2, 5 and 12 others"
 std::string list_of(const std::vector<int>& ranks) {
   constexpr std::size_t shown = 8;
-  const std::size_t count = std::min(ranks.size(), shown);
-  std::string text = fmt::format("{}", fmt::join(ranks.begin(), ranks.begin() + count, ", "));
-  if (ranks.size() > count) text += fmt::format(" and {} others", ranks.size() - count);
+  const std::span<const int> first(ranks.data(), std::min(ranks.size(), shown));
+  std::string text = fmt::format("{}", fmt::join(first.begin(), first.end(), ", "));
+  if (ranks.size() > shown) text += fmt::format(" and {} others", ranks.size() - shown);
   return text;
 }
 

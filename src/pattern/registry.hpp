@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string_view>
 
@@ -31,5 +32,8 @@ std::span<const PatternKind> pattern_kinds();
 
 // The kind of that name, or nullptr.
 const PatternKind* find_pattern_kind(std::string_view name);
+
+// The pattern that JSON spells, see spec_from_json(). Throws what is derived from std::exception.
+PatternSpec spec_of(const nlohmann::json& value);
 
 }  // namespace powerprefill

@@ -39,19 +39,6 @@ OrderedJson json_of(const PatternSpec& spec) {
   return json;
 }
 
-PatternSpec spec_of(const Json& text) {
-  PatternSpec spec = default_spec(text.at("pattern").get<std::string>());
-  if (text.contains("window")) spec.window = whole_number(text["window"], "window");
-  if (text.contains("sink")) spec.sink = whole_number(text["sink"], "sink");
-  if (text.contains("stride")) spec.stride = whole_number(text["stride"], "stride");
-  if (text.contains("distances")) {
-    spec.distances.clear();
-    for (const Json& d : text["distances"]) spec.distances.push_back(whole_number(d, "a distance"));
-  }
-  make_pattern(spec);  // refuses what cannot be computed
-  return spec;
-}
-
 // What `read` returns; every failure becomes an Error(cache) that shows the text.
 template <typename Read>
 auto read_json(const std::string& what, const std::string& text, const Read& read) {
@@ -64,6 +51,19 @@ auto read_json(const std::string& what, const std::string& text, const Read& rea
 }
 
 }  // namespace
+
+PatternSpec spec_of(const Json& text) {
+  PatternSpec spec = default_spec(text.at("pattern").get<std::string>());
+  if (text.contains("window")) spec.window = whole_number(text["window"], "window");
+  if (text.contains("sink")) spec.sink = whole_number(text["sink"], "sink");
+  if (text.contains("stride")) spec.stride = whole_number(text["stride"], "stride");
+  if (text.contains("distances")) {
+    spec.distances.clear();
+    for (const Json& d : text["distances"]) spec.distances.push_back(whole_number(d, "a distance"));
+  }
+  make_pattern(spec);  // refuses what cannot be computed
+  return spec;
+}
 
 std::string to_json(const PatternSpec& spec) {
   return json_of(spec).dump();

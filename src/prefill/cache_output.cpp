@@ -11,9 +11,8 @@ void CacheOutput::take(std::int64_t layer, const LocalRows& rows, KvBlocks& kv) 
     // Without the padding of the prompt's last block.
     const std::int64_t first = run.first_block_token();
     const auto bytes = static_cast<std::size_t>((run.end_token - first) * row_bytes);
-    tickets_[&kv] = writer_.write_layer(
-        layer, first, kv.keys(run.first_local_block, run.blocks.count).first(bytes),
-        kv.values(run.first_local_block, run.blocks.count).first(bytes));
+    const KvSpan span = kv.span(run.first_local_block, run.blocks.count).first(bytes);
+    tickets_[&kv] = writer_.write_layer(layer, first, span.key, span.value);
   }
 }
 

@@ -63,7 +63,7 @@ void PrefillJob::finish_report() {
   report_.cache_bytes = static_cast<std::int64_t>(std::filesystem::file_size(options_.out, error));
   mine_.threads = model_.pool->threads();
   mine_.node = model_.session.node();
-  mine_.zone_seconds = zones_;
+  std::copy(zones_.begin(), zones_.end(), mine_.zone_seconds.begin());
   mine_.gemm_flops = linear_flops(model_.config, mine_.tokens);
   mine_.cache_write_seconds = writer_->write_seconds();
   mine_.peak_rss_bytes = peak_resident_bytes();

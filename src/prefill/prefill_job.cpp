@@ -93,15 +93,15 @@ void PrefillJob::note(const std::string& text) const {
 }
 
 bool PrefillJob::run_chunk(std::int64_t end) {
-  const Chunk::Context context = {.world = world_,
-                                  .recipe = model_.config.recipe,
-                                  .weights = model_.weights,
-                                  .pool = *model_.pool,
-                                  .schedule = options_.run.schedule,
-                                  .kv_shape = kv_shape_,
-                                  .zigzag = zigzag_,
-                                  .zones = zones_,
-                                  .past_row = past_row_};
+  const ChunkContext context = {.world = world_,
+                                .recipe = model_.config.recipe,
+                                .weights = model_.weights,
+                                .pool = *model_.pool,
+                                .schedule = options_.run.schedule,
+                                .kv_shape = kv_shape_,
+                                .zigzag = zigzag_,
+                                .zones = zones_,
+                                .past_row = past_row_};
   world_.agree([&] {
     chunk_.emplace(context, std::span(options_.tokens).first(static_cast<std::size_t>(end)), done_,
                    past_ ? past_in(*past_) : PastSource{});

@@ -112,14 +112,14 @@ ScoreReport ScoreJob::run() {
   if (poll.is_over()) throw interrupted;
   world_.agree([&] {
     check_memory(kv_shape, zigzag);
-    chunk_.emplace(Chunk::Context{.world = world_,
-                                  .recipe = model_.config.recipe,
-                                  .weights = model_.weights,
-                                  .pool = *model_.pool,
-                                  .schedule = options_.run.schedule,
-                                  .kv_shape = kv_shape,
-                                  .zigzag = zigzag,
-                                  .zones = zones_},
+    chunk_.emplace(ChunkContext{.world = world_,
+                                .recipe = model_.config.recipe,
+                                .weights = model_.weights,
+                                .pool = *model_.pool,
+                                .schedule = options_.run.schedule,
+                                .kv_shape = kv_shape,
+                                .zigzag = zigzag,
+                                .zones = zones_},
                    options_.tokens, 0, PastSource{});
   });
   const double begin = seconds_now();

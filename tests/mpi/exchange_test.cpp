@@ -58,8 +58,8 @@ KvBlocks local_blocks(const Partition& partition, int rank, std::int64_t layer,
   for (const BlockRange& range : partition.ranges_of(rank)) {
     for (std::int64_t b = range.first.value; b < range.end(); ++b) {
       const std::int64_t at = partition.local(GlobalBlock{b}).value;
-      fill(blocks.keys(at, 1), layer, b, 0);
-      fill(blocks.values(at, 1), layer, b, 1);
+      fill(blocks.span(at, 1).key, layer, b, 0);
+      fill(blocks.span(at, 1).value, layer, b, 1);
     }
   }
   return blocks;
@@ -271,9 +271,9 @@ std::vector<float> attend(const mpi::Communicator& comm, const Pattern& pattern,
     const auto at = static_cast<std::size_t>(token * shape.row_elements());
     const auto count = static_cast<std::size_t>(shape.row_elements());
     round_to(shape.dtype, std::span(layer.k).subspan(at, count),
-             local.keys(block, 1).data() + row * shape.row_bytes());
+             local.span(block, 1).key.data() + row * shape.row_bytes());
     round_to(shape.dtype, std::span(layer.v).subspan(at, count),
-             local.values(block, 1).data() + row * shape.row_bytes());
+             local.span(block, 1).value.data() + row * shape.row_bytes());
     for (std::int64_t h = 0; h < heads; ++h) {
       std::copy_n(layer.q.begin() + (token * heads + h) * d, d,
                   static_cast<float*>(attention.query(h, block, row)));

@@ -48,7 +48,7 @@ MAY_KNOW = {
     "score": ENGINE | {"kv", "layers", "run"},
     "report": FOUNDATION,
     "cli": FOUNDATION | MATH | {"mpi", "hdf5", "report"},
-    "cli/options": FOUNDATION | CACHE | {"mpi", "hdf5", "report", "cli"},
+    "cli/options": FOUNDATION | CACHE | {"pattern", "mpi", "hdf5", "report", "cli"},
     "cli/commands": FOUNDATION | MATH | CACHE | {"pattern", "partition", "mpi", "hdf5", "report", "cli", "cli/options"},
 }
 

@@ -214,7 +214,10 @@ class Outputs(unittest.TestCase):
 
     def test_batch_collisions(self):
         """Of a file that a prompt's id names."""
-        for other in ("model/model.safetensors", "batch.jsonl"):
+        beside = self.here / "model" / "added_tokens.json"
+        beside.write_text("{}")
+        self.addCleanup(beside.unlink)
+        for other in ("model/model.safetensors", "model/added_tokens.json", "batch.jsonl"):
             with self.subTest(other=other):
                 link = self.here / "dir" / "a.h5"
                 link.symlink_to(self.here / other)

@@ -12,6 +12,7 @@
 #include "cli/options/token_file.hpp"
 #include "json/json.hpp"
 #include "json/json_integer.hpp"
+#include "pattern/registry.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {
@@ -52,7 +53,7 @@ OwnAttention read_own_attention(const ModelSummary& model, std::int64_t default_
     for (const char* key : {"window", "sink", "stride"}) {
       if (json.contains(key)) own_number(json[key], key, 0, kLargestDistance);
     }
-    OwnAttention own = {spec_from_json(text), default_block, {}};
+    OwnAttention own = {spec_of(json), default_block, {}};
     if (json.contains("block")) own.block = own_number(json["block"], "block", 1, kLargestBlock);
     const nlohmann::json full = json.value("full_layers", nlohmann::json::array());
     if (!full.is_array()) throw Error(ErrorCode::input, "key `full_layers` is not a list");

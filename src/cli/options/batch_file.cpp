@@ -56,7 +56,7 @@ std::string check(const nlohmann::json& line) {
   if (!line.contains("id")) return {};
   const bool is_number = line["id"].is_number_unsigned();
   if (!is_number && !line["id"].is_string()) throw std::invalid_argument("`id` is not a string");
-  const std::string id = is_number ? line["id"].dump() : line["id"].get<std::string>();
+  std::string id = is_number ? line["id"].dump() : line["id"].get<std::string>();
   if (!is_file_name(id)) {
     throw std::invalid_argument(
         fmt::format("the id {} cannot name a file; use up to 200 letters, digits, '.', '_' and '-'",

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/checked.hpp"
+#include "math/rows/row_ops.hpp"
 
 namespace powerprefill {
 
@@ -25,6 +26,12 @@ RopeTable::RopeTable(ThreadPool& pool, std::span<const float> inv_freq, float at
       }
     }
   });
+}
+
+void RopeTable::turn(std::int64_t position, const float* head, std::int64_t head_dim,
+                     float* out) const {
+  rotate_pairs(head, row(cosine_, position), row(sine_, position), 2 * half_, out);
+  if (head != out) std::copy(head + 2 * half_, head + head_dim, out + 2 * half_);
 }
 
 }  // namespace powerprefill

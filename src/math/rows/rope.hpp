@@ -17,11 +17,9 @@ class RopeTable {
   RopeTable(ThreadPool& pool, std::span<const float> inv_freq, float attention_scaling,
             std::int64_t first, std::int64_t count);
 
-  // (D/2) each.
-  const float* cosine(std::int64_t position) const { return row(cosine_, position); }
-  const float* sine(std::int64_t position) const { return row(sine_, position); }
-  // Elements of a head that are turned.
-  std::int64_t dimensions() const { return 2 * half_; }
+  // Turns the first 2 x pairs elements of a head, (D), and copies the others to `out`, which may be
+  // `head`.
+  void turn(std::int64_t position, const float* head, std::int64_t head_dim, float* out) const;
   std::int64_t bytes() const { return static_cast<std::int64_t>(cosine_.bytes() + sine_.bytes()); }
 
  private:
@@ -30,8 +28,8 @@ class RopeTable {
   }
   std::int64_t first_ = 0;
   std::int64_t half_ = 0;
-  AlignedBuffer<float> cosine_;  // (count, D/2)
-  AlignedBuffer<float> sine_;    // (count, D/2)
+  AlignedBuffer<float> cosine_;  // (count, pairs)
+  AlignedBuffer<float> sine_;    // (count, pairs)
 };
 
 }  // namespace powerprefill

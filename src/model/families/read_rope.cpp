@@ -45,7 +45,7 @@ void refuse_partial_rotation(const JsonFields& fields) {
 // there, and an empty object is as good as none.
 std::optional<JsonFields> rope_object(const JsonFields& config) {
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const std::optional<JsonFields> fields = config.fields(key);
+    std::optional<JsonFields> fields = config.fields(key);
     if (fields && !config.find(key)->empty()) return fields;
   }
   return std::nullopt;
