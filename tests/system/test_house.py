@@ -154,6 +154,13 @@ class House(unittest.TestCase):
         listed = re.search(r"\bkinds\[\] = \{([^}]*)\}", registry)[1]
         self.assertEqual(sorted(re.findall(r"\w+", listed)), sorted(defined))
 
+    def test_readme_shows_the_consumer(self):
+        """The program that README.md shows to users of the library is the one that is built and run."""
+        readme = (ROOT / "README.md").read_text()
+        program = (ROOT / "tests/system/consumer/main.cpp").read_text()
+        self.assertIn(f"\n```cpp\n{program}```\n", readme)
+        self.assertEqual([line for line in readme.splitlines() if len(line) > 120], [])
+
     def test_top_level(self):
         visible = {p.name for p in ROOT.iterdir() if not p.name.startswith((".", "build"))}
         self.assertLessEqual(visible, {"CMakeLists.txt", "CMakePresets.json", "src", "include", "launch",
