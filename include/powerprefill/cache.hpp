@@ -27,7 +27,7 @@ struct CacheInfo {
   std::int64_t head_dim = 0;      // D
   std::int64_t hidden = 0;        // E
   std::int64_t vocabulary = 0;    // V
-  std::string dtype;              // of keys and values: f32, bf16 or f16
+  KvType kv_type = KvType::f32;   // of keys and values
   ComputeType compute = ComputeType::f32;
   std::int64_t file_bytes = 0;
   bool saves_hidden = false;  // final hidden states of all tokens
@@ -39,7 +39,8 @@ struct CacheInfo {
 };
 
 // A committed state of a file; also while a writer goes on. Opening costs O(blocks), whatever the
-// size of the data. What is read is checked against its checksums.
+// size of the data. What is read is checked against its checksums. Any thread may read; what spans
+// show stays as long as this.
 class Cache {
  public:
   // Not collective. Throws Error(cache) naming what is wrong with the file: none of ours, a newer

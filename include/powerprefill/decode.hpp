@@ -23,8 +23,9 @@ class Decoder {
  public:
   // Collective; loads the weights of `model`, which outlives this, if they are not there. Throws
   // agreed Errors: input for a bad model; cache for a file that is damaged or was made by another
-  // model (the differing field is named). With `append` the file is extended by extend() and
-  // commit(); it is locked, and its numerics must be those of this job.
+  // model (the differing field is named). A cache goes on with the bits of a prefill only in the
+  // type that made it: make the model with Cache::info().compute. With `append` the file is
+  // extended by extend() and commit(); it is locked, and its numerics must be those of this job.
   Decoder(Model& model, const std::filesystem::path& cache, bool append = false);
   ~Decoder();
   Decoder(Decoder&&) noexcept;
@@ -49,14 +50,16 @@ class Decoder {
   bool appends() const;
   // Bytes of KV blocks that this rank has read from the file; 0 on one that has no key/value heads.
   std::int64_t bytes_read() const;
-  Model& model() const;
 
   // Forgets the cached prompt's keys and values (they become zero). For tests that have to show
   // that an answer depends on them.
   void zero_past();
 
- private:
+  // For the library's own use.
   struct State;
+  State& state() noexcept { return *state_; }
+
+ private:
   std::unique_ptr<State> state_;
 };
 

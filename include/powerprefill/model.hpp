@@ -15,8 +15,8 @@
 
 namespace powerprefill {
 
-// How the weights are placed. There is one compute-ready (f32) copy per node, whatever the number
-// of ranks, in memory that the ranks share.
+// How the weights are placed. There is one copy per node, in the form of the compute type, whatever
+// the number of ranks, in memory that the ranks share.
 struct WeightsPlacement {
   enum class Store {
     automatic,  // shared memory when the node has enough, else a mapped file
@@ -56,7 +56,8 @@ struct ModelSummary {
   std::int64_t vocabulary = 0;
   std::int64_t layers = 0;
   std::int64_t max_positions = 0;
-  // The checkpoint's own attention pattern (config.json's `power_attention`) as JSON, or empty.
+  // The checkpoint's own attention (config.json's `power_attention`) as JSON, or empty: a pattern
+  // as spec_from_json() reads it, and beside it `block`, and `full_layers`, a list.
   std::string power_attention;
   std::vector<ModelNote> notes;
 };

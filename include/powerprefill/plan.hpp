@@ -25,14 +25,15 @@ struct PlanOptions {
 
 // Bytes and operations; of the rank or node that has most where they differ.
 struct Plan {
-  std::string compute;
-  std::string kv_dtype;
+  ComputeType compute = ComputeType::f32;  // what was taken
+  KvType kv_type = KvType::f32;            // likewise
   std::int64_t parameters = 0;
   std::int64_t chunk_tokens = 0;
   std::int64_t chunks = 0;
   std::int64_t weights_bytes = 0;  // per node
   std::int64_t cache_bytes = 0;    // of the file; HDF5's own structure not counted
-  // Per rank: see src/plan/memory_plan.hpp.
+  // Per rank: hidden states and working rows; queries and results; keys and values of two layers;
+  // shares of other ranks; blocks read ahead.
   std::int64_t activation_bytes = 0;
   std::int64_t attention_bytes = 0;
   std::int64_t key_value_bytes = 0;

@@ -75,8 +75,8 @@ struct PrefillReport {
   std::int64_t chunks = 0;  // committed by this run
   int ranks = 0;
   int nodes = 0;
-  std::string compute;
-  std::string kv_dtype;
+  ComputeType compute = ComputeType::f32;  // what was taken
+  KvType kv_type = KvType::f32;            // likewise
   std::string numerics;
   double wall_seconds = 0;  // from the first embedding to the final commit, slowest rank
   std::int64_t cache_bytes = 0;

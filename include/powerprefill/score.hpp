@@ -18,7 +18,7 @@ struct ScoreOptions {
   RunOptions run;
   std::function<void(const Progress&)> progress;
   // As in PrefillOptions: the prompt in flight is finished if that takes at most 30 s, else score()
-  // throws Error(interrupted); and so does the next call.
+  // throws Error(interrupted); and so does the next call, as long as it is true.
   std::function<bool()> should_stop;
 };
 
@@ -31,15 +31,16 @@ struct TokenScore {
 struct ScoreReport {
   // On rank 0, empty elsewhere: of tokens 1 to T - 1; nothing comes before token 0.
   std::vector<TokenScore> scores;
-  double mean_nll = 0;      // mean of -log_probability; 0 for a single token
-  double perplexity = 1;    // exp(mean_nll)
-  double wall_seconds = 0;  // slowest rank
-  std::string compute;
-  std::string kv_dtype;
+  double mean_nll = 0;                     // mean of -log_probability; 0 for a single token
+  double perplexity = 1;                   // exp(mean_nll)
+  double wall_seconds = 0;                 // slowest rank
+  ComputeType compute = ComputeType::f32;  // what was taken
+  KvType kv_type = KvType::f32;            // likewise
 };
 
 // Collective. No file is made: the whole prompt is held in the ranks' memory. Throws as prefill()
-// does for its options, and Error(input) when the logits are not finite.
+// does for its options, Error(input) when the logits are not finite, and Error(internal) when the
+// prompt needs more memory than there is.
 ScoreReport score(Model& model, const ScoreOptions& options);
 
 }  // namespace powerprefill

@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#include "powerprefill/types.hpp"
+
 namespace powerprefill {
 
 enum class DType { f32, bf16, f16 };
@@ -28,15 +30,16 @@ constexpr std::string_view name_of(DType dtype) {
   return "?";
 }
 
+constexpr KvType kv_type_of(DType dtype) {
+  return dtype == DType::f32 ? KvType::f32 : dtype == DType::bf16 ? KvType::bf16 : KvType::f16;
+}
+
 constexpr std::optional<DType> dtype_from_name(std::string_view name) {
   for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     if (name_of(dtype) == name) return dtype;
   }
   return std::nullopt;
 }
-
-// Largest finite f16.
-inline constexpr float kF16Max = 65504.0F;
 
 inline float f32_from_bf16(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);

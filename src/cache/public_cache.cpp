@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/shortened.hpp"
 #include "cache/export.hpp"
 #include "cache/reader.hpp"
 #include "files/output_file.hpp"
@@ -18,6 +19,15 @@ struct Cache::State {
 
 namespace {
 
+ComputeType compute_type_of(const std::string& name) {
+  for (const ComputeType type : {ComputeType::f32, ComputeType::bf16}) {
+    if (name_of(type) == name) return type;
+  }
+  throw Error(ErrorCode::cache,
+              fmt::format("the file was computed in '{}', which this version does not know",
+                          shortened(name)));
+}
+
 CacheInfo info_of(const CacheReader& reader) {
   const CacheHeader& header = reader.header();
   return {.tokens = reader.tokens(),
@@ -29,8 +39,8 @@ CacheInfo info_of(const CacheReader& reader) {
           .head_dim = header.head_dim,
           .hidden = header.hidden,
           .vocabulary = header.vocabulary,
-          .dtype = std::string(name_of(header.dtype)),
-          .compute = header.compute == "f32" ? ComputeType::f32 : ComputeType::bf16,
+          .kv_type = kv_type_of(header.dtype),
+          .compute = compute_type_of(header.compute),
           .file_bytes = reader.file_bytes(),
           .saves_hidden = header.saves_hidden,
           .schedule = header.schedule,
@@ -91,15 +101,16 @@ std::span<const float> Cache::hidden() const {
 void Cache::read(std::int64_t layer, Rows part, std::int64_t first, std::span<float> rows) const {
   const CacheHeader& header = state_->reader.header();
   const std::int64_t width = header.num_kv_heads * header.head_dim;
-  const std::int64_t end = first + std::ssize(rows) / width;
-  if (layer < 0 || layer >= header.num_layers || first < 0 || end > state_->reader.tokens() ||
-      std::ssize(rows) % width != 0) {
+  const std::int64_t count = std::ssize(rows) / width;
+  if (layer < 0 || layer >= header.num_layers || first < 0 || first > state_->reader.tokens() ||
+      count > state_->reader.tokens() - first || std::ssize(rows) % width != 0) {
     throw Error(
         ErrorCode::usage,
         fmt::format("{} values from row {} on of layer {}; the cache has {} layers of {} "
                     "rows of {} values",
                     rows.size(), first, layer, header.num_layers, state_->reader.tokens(), width));
   }
+  const std::int64_t end = first + count;
   const std::int64_t block_tokens = header.block_tokens;
   std::vector<std::byte> data;
   for (std::int64_t at = first; at < end;) {

@@ -96,14 +96,11 @@ CachedAttention::CachedAttention(const ModelRecipe& recipe, PastBlocks& past, Th
       key_(static_cast<std::size_t>(past.shape().row_bytes())),
       value_(key_.size()) {}
 
-void CachedAttention::begin(std::int64_t layer) {
+void CachedAttention::take_keys(std::int64_t layer, const std::function<void()>& fill) {
   const LayerRecipe& recipe = recipe_.layers[static_cast<std::size_t>(layer)];
   query_.resize(static_cast<std::size_t>(recipe.heads * recipe.head_dim));
   result_.resize(query_.size());
-}
-
-void CachedAttention::share(std::int64_t layer, const std::function<void()>& check) {
-  check();
+  fill();
   past_.append(layer, key_, value_);
 }
 

@@ -23,9 +23,8 @@ class CachedAttention : public LayerAttention {
                   const std::vector<std::shared_ptr<const Pattern>>& patterns);
 
   DType kv_dtype() const override { return past_.shape().dtype; }
-  void begin(std::int64_t layer) override;
   KvSpan key_value(const Row&) override { return {key_, value_}; }
-  void share(std::int64_t layer, const std::function<void()>& check) override;
+  void take_keys(std::int64_t layer, const std::function<void()>& fill) override;
   void set_query(std::int64_t head, const Row& row, const float* query) override;
   void attend(std::int64_t layer) override;
   void read_result(std::int64_t head, const Row& row, float* out) const override;

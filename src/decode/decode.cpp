@@ -17,7 +17,7 @@ namespace powerprefill {
 
 namespace {
 
-// Of the memory that is left when the weights are loaded, for blocks of the cache.
+// Of the memory that is left when the first decoder opens, for blocks of all their caches.
 constexpr double kBlockShare = 0.25;
 
 }  // namespace
@@ -32,7 +32,11 @@ void Decoder::State::require_fit(const CacheHeader& header) const {
 
 void Decoder::State::open(CacheReader reader, bool append) {
   const Part heads = part_of(reader.header().num_kv_heads, world.rank(), world.size());
-  past.emplace(std::move(reader), heads, model.share_of_memory(kBlockShare));
+  if (!model.blocks) {
+    model.blocks =
+        std::make_shared<BlockBudget>(BlockBudget{.limit = model.share_of_memory(kBlockShare)});
+  }
+  past.emplace(std::move(reader), heads, model.blocks);
   const CacheHeader& header = past->reader().header();
   schedule = schedule_from_json(header.schedule);
   CacheHeader own = header_for(model, schedule, header.dtype);
@@ -114,7 +118,7 @@ void Decoder::State::make_room(std::int64_t needed) {
 }
 
 Decoder::Decoder(Model& model, const std::filesystem::path& cache, bool append)
-    : state_(std::make_unique<State>(model, cache)) {
+    : state_(std::make_unique<State>(model.state(), cache)) {
   mpi::Communicator& world = state_->world;
   // Opened twice: loading the weights takes long, and a writer may have gone on meanwhile.
   const CacheHeader header = CacheReader::open_shared(world, cache).header();
@@ -140,9 +144,6 @@ std::span<const float> Decoder::logits() const {
 }
 bool Decoder::appends() const {
   return state_->writer.has_value();
-}
-Model& Decoder::model() const {
-  return state_->owner;
 }
 void Decoder::feed(std::int32_t token) {
   state_->step(token);

@@ -22,11 +22,10 @@
 namespace powerprefill {
 
 struct Decoder::State {
-  State(Model& of, const std::filesystem::path& cache)
-      : owner(of), model(of.state()), world(model.world()), path(cache) {}
+  State(Model::State& of, const std::filesystem::path& cache)
+      : model(of), world(of.world()), path(cache) {}
 
-  Model& owner;
-  Model::State& model;
+  Model::State& model;  // wherever its Model is moved to
   mpi::Communicator& world;
   std::filesystem::path path;
   Schedule schedule;  // of the file, and of rows that are prefilled

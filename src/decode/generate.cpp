@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -7,8 +9,13 @@
 namespace powerprefill {
 
 Generation generate(Decoder& decoder, const GenerateOptions& options) {
-  const mpi::Communicator& world = decoder.model().state().world();
-  const std::vector<std::int32_t>& ends = decoder.model().end_tokens();
+  const mpi::Communicator& world = decoder.state().world;
+  const std::vector<std::int32_t>& ends = decoder.state().model.config.end_tokens;
+  if (options.max_new_tokens < 0 || options.tokens_per_commit < 1) {
+    throw Error(ErrorCode::usage,
+                fmt::format("generate {} tokens, commit every {}; at least 0, and 1",
+                            options.max_new_tokens, options.tokens_per_commit));
+  }
   Sampler sampler(options.sampling);
   Generation result;
   while (std::ssize(result.tokens) < options.max_new_tokens) {

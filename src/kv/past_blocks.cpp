@@ -4,13 +4,16 @@
 
 namespace powerprefill {
 
-PastBlocks::PastBlocks(CacheReader reader, Part heads, std::int64_t budget)
+PastBlocks::PastBlocks(CacheReader reader, Part heads, std::shared_ptr<BlockBudget> budget)
     : reader_(std::move(reader)),
-      shape_{reader_.header().block_tokens, reader_.header().num_kv_heads,
-             reader_.header().head_dim, reader_.header().dtype},
+      shape_(reader_.header().kv_shape()),
       heads_(heads),
-      budget_(budget),
+      budget_(std::move(budget)),
       rows_(static_cast<std::size_t>(reader_.header().num_layers)) {}
+
+PastBlocks::~PastBlocks() {
+  for (const auto& [name, block] : blocks_) budget_->held -= block.bytes();
+}
 
 void PastBlocks::reopen(CacheReader reader) {
   // The last block had fewer rows when it was read.
@@ -19,7 +22,7 @@ void PastBlocks::reopen(CacheReader reader) {
       ++it;
       continue;
     }
-    bytes_held_ -= it->second.bytes();
+    budget_->held -= it->second.bytes();
     recent_.erase(it->second.place);
     it = blocks_.erase(it);
   }
@@ -58,7 +61,7 @@ void PastBlocks::load(ThreadPool& pool, std::int64_t layer, std::span<const std:
     if (!is_new) continue;
     place->second.epoch = epoch_;
     place->second.place = recent_.insert(recent_.begin(), name);
-    bytes_held_ += place->second.bytes();
+    budget_->held += place->second.bytes();
   }
 }
 
@@ -83,10 +86,10 @@ std::vector<std::byte> PastBlocks::read_by_heads(std::int64_t layer, KvPart part
 
 // For so many bytes more.
 void PastBlocks::make_room(std::int64_t incoming) {
-  while (bytes_held_ + incoming > budget_ && !recent_.empty()) {
+  while (budget_->held + incoming > budget_->limit && !recent_.empty()) {
     const auto oldest = blocks_.find(recent_.back());
     if (oldest->second.epoch == epoch_) return;
-    bytes_held_ -= oldest->second.bytes();
+    budget_->held -= oldest->second.bytes();
     recent_.pop_back();
     blocks_.erase(oldest);
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <list>
 #include <map>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -18,11 +19,21 @@
 
 namespace powerprefill {
 
-// Of the file the rows of the key/value heads `heads` stay in memory, up to `budget` bytes of the
-// blocks used last; a layer's attention holds as many as it needs at once, whatever the budget.
+// Bytes that several PastBlocks may keep together.
+struct BlockBudget {
+  std::int64_t limit = 0;
+  std::int64_t held = 0;
+};
+
+// Of the file the rows of the key/value heads `heads` stay in memory, as far as the budget goes
+// those of the blocks used last; a layer's attention holds as many as it needs at once, whatever
+// the budget.
 class PastBlocks {
  public:
-  PastBlocks(CacheReader reader, Part heads, std::int64_t budget);
+  PastBlocks(CacheReader reader, Part heads, std::shared_ptr<BlockBudget> budget);
+  PastBlocks(const PastBlocks&) = delete;
+  PastBlocks& operator=(const PastBlocks&) = delete;
+  ~PastBlocks();
 
   const CacheReader& reader() const { return reader_; }
   const KvShape& shape() const { return shape_; }
@@ -73,14 +84,13 @@ class PastBlocks {
   CacheReader reader_;
   KvShape shape_;
   Part heads_;
-  std::int64_t budget_;
+  std::shared_ptr<BlockBudget> budget_;
   std::map<Name, Block> blocks_;
   std::list<Name> recent_;   // the block used last in front
   std::vector<Block> rows_;  // by layer: (rows, G, D)
   std::uint64_t epoch_ = 1;
   bool zeroed_ = false;
   std::int64_t bytes_read_ = 0;
-  std::int64_t bytes_held_ = 0;
 };
 
 }  // namespace powerprefill

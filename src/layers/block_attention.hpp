@@ -18,7 +18,7 @@
 namespace powerprefill {
 
 // Queries and softmax states of all local blocks: stacks of (H/G B, D), one per (key/value head,
-// local block), see math/attention.hpp.
+// local block), see math/attention/attention.hpp.
 //
 // Each stack merges its key blocks strictly in descending order. advance() takes every stack as far
 // as the blocks that are here allow, so the order of arrival changes only when work is done, never

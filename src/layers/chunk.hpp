@@ -20,7 +20,7 @@
 
 namespace powerprefill {
 
-// Prefill of one chunk. All of its calls are collective.
+// Prefill of one chunk. run() and last() are collective.
 //
 // The blocks of the chunk are split over the ranks and travel by MPI. Key blocks before the chunk
 // come from where the caller keeps them: the cache file below its last commit, each block checked.

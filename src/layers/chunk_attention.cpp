@@ -97,33 +97,33 @@ void ChunkAttention::read_first_block(std::int64_t layer, KvBlocks& kv) {
   past_.read_block(layer, KvPart::value, first.value, block.value);
 }
 
-void ChunkAttention::begin(std::int64_t layer) {
-  KvBlocks& kv = kv_of(layer);
-  if (layer >= 2 && output_ != nullptr) {
-    const ZoneTimer timer(context_.zones, Zone::cache_wait);
-    output_->wait(kv);
-  }
-  read_first_block(layer, kv);
-  rows_ = kv.span(0, local_.blocks());
-}
-
 KvSpan ChunkAttention::key_value(const Row& row) {
   const std::int64_t bytes = context_.kv_shape.row_bytes();
   return rows_.subspan(static_cast<std::size_t>(row.index * bytes),
                        static_cast<std::size_t>(bytes));
 }
 
-void ChunkAttention::share(std::int64_t layer, const std::function<void()>& check) {
+void ChunkAttention::take_keys(std::int64_t layer, const std::function<void()>& fill) {
+  KvBlocks& kv = kv_[layer % 2];
+  if (layer >= 2 && output_ != nullptr) {
+    const ZoneTimer timer(context_.zones, Zone::cache_wait);
+    output_->wait(kv);
+  }
+  rows_ = kv.span(0, local_.blocks());
+  const auto read_and_fill = [&] {
+    read_first_block(layer, kv);
+    fill();
+  };
   // A value beyond f16 is likely enough that the ranks agree on it in every layer.
   if (context_.kv_shape.dtype == DType::f16) {
-    context_.world.agree(check);
+    context_.world.agree(read_and_fill);
   } else {
-    check();
+    read_and_fill();
   }
   LayerPattern& current = pattern_of(layer);
-  current.exchange->start(kv_of(layer));
+  current.exchange->start(kv);
   ++current.layers;
-  if (output_ != nullptr) output_->take(layer, local_, kv_of(layer));
+  if (output_ != nullptr) output_->take(layer, local_, kv);
 }
 
 void ChunkAttention::set_query(std::int64_t head, const Row& row, const float* query) {
@@ -140,7 +140,7 @@ void ChunkAttention::attend(std::int64_t layer) {
   const auto find = [&](std::int64_t block) {
     return block < first ? past->find(block) : exchange.find(block);
   };
-  const auto has_arrivals = [&] {
+  const auto take_arrivals = [&] {
     const bool arrived = exchange.take_arrivals();
     return (past != nullptr && past->poll()) || arrived;
   };
@@ -157,9 +157,9 @@ void ChunkAttention::attend(std::int64_t layer) {
     exchange.release_above(pending);
     if (past != nullptr) past->release_above(pending);
     // What arrived during advance() is merged at once; otherwise wait.
-    if (attention_.is_done() || has_arrivals()) continue;
+    if (attention_.is_done() || take_arrivals()) continue;
     const ZoneTimer timer(context_.zones, pending < first ? Zone::past_wait : Zone::exchange_wait);
-    for (exchange.poll(); !has_arrivals(); exchange.poll()) std::this_thread::yield();
+    for (exchange.poll(); !take_arrivals(); exchange.poll()) std::this_thread::yield();
   }
   read_ahead(layer + 1);
 }

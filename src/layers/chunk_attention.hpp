@@ -54,9 +54,8 @@ class ChunkAttention : public LayerAttention {
   void poll();
 
   DType kv_dtype() const override { return context_.kv_shape.dtype; }
-  void begin(std::int64_t layer) override;
   KvSpan key_value(const Row& row) override;
-  void share(std::int64_t layer, const std::function<void()>& check) override;
+  void take_keys(std::int64_t layer, const std::function<void()>& fill) override;
   void set_query(std::int64_t head, const Row& row, const float* query) override;
   void attend(std::int64_t layer) override;
   void read_result(std::int64_t head, const Row& row, float* out) const override;
@@ -82,7 +81,6 @@ class ChunkAttention : public LayerAttention {
 
   void plan_patterns();
   LayerPattern& pattern_of(std::int64_t layer);
-  KvBlocks& kv_of(std::int64_t layer) { return kv_[layer % 2]; }
   void read_ahead(std::int64_t layer);
   void read_first_block(std::int64_t layer, KvBlocks& kv);
 

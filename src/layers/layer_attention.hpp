@@ -9,8 +9,8 @@
 
 namespace powerprefill {
 
-// Attention of a Rows in one layer after the other. A layer is begin(), all rows' keys and values,
-// share(), all rows' queries, attend(), all rows' results, finish().
+// Attention of a Rows in one layer after the other. A layer is take_keys(), all rows' queries,
+// attend(), all rows' results, finish().
 class LayerAttention {
  public:
   virtual ~LayerAttention() = default;
@@ -18,12 +18,11 @@ class LayerAttention {
   // What keys and values are stored as.
   virtual DType kv_dtype() const = 0;
 
-  virtual void begin(std::int64_t layer) = 0;
+  // Begins a layer: fill() writes the keys and values of all rows of this rank to where key_value()
+  // says, or throws; then they may travel.
+  virtual void take_keys(std::int64_t layer, const std::function<void()>& fill) = 0;
   // Where the keys and the values of a row go, (G, D) each. Any thread.
   virtual KvSpan key_value(const Row& row) = 0;
-  // The keys and values of the layer are there and may travel. `check` throws when one of this
-  // rank's cannot be stored.
-  virtual void share(std::int64_t layer, const std::function<void()>& check) = 0;
   // The query of a head, (D) of f32, after norm and RoPE. Any thread.
   virtual void set_query(std::int64_t head, const Row& row, const float* query) = 0;
   virtual void attend(std::int64_t layer) = 0;

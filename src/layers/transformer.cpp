@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <limits>
 
 #include "math/attention/attention.hpp"
@@ -53,9 +54,8 @@ void Transformer::embed(std::span<const std::int32_t> ids, std::int64_t first) {
 
 bool Transformer::run(LayerAttention& attention) {
   for (std::int64_t layer = 0; layer < std::ssize(recipe_.layers); ++layer) {
-    attention.begin(layer);
     // Keys first: while they travel, the queries are computed.
-    keys_and_values(layer, attention);
+    attention.take_keys(layer, [&] { keys_and_values(layer, attention); });
     queries(layer, attention);
     attention.attend(layer);
     add_to_hidden(layer, attention);
@@ -94,15 +94,13 @@ void Transformer::keys_and_values(std::int64_t layer, LayerAttention& attention)
       if (!finite) bad.add(row.position);
     });
   });
-  attention.share(layer, [&] {
-    if (bad.is_none()) return;
-    throw Error(
-        ErrorCode::input,
-        fmt::format("layer {}: a key or value of token {} cannot be stored as {}{}", layer,
-                    bad.get(), name_of(dtype),
-                    dtype == DType::f16 ? " (it exceeds 65504); use --kv-dtype bf16 for the prefill"
-                                        : ": it is not a finite number; check the checkpoint"));
-  });
+  if (bad.is_none()) return;
+  throw Error(
+      ErrorCode::input,
+      fmt::format("layer {}: a key or value of token {} cannot be stored as {}{}", layer, bad.get(),
+                  name_of(dtype),
+                  dtype == DType::f16 ? " (it exceeds 65504); use --kv-dtype bf16 for the prefill"
+                                      : ": it is not a finite number; check the checkpoint"));
 }
 
 void Transformer::queries(std::int64_t layer, LayerAttention& attention) {

@@ -1,7 +1,6 @@
 // What a model computes, in order: the one place that reads the recipe, for prefill and decoding.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -26,9 +25,9 @@ class Transformer {
   // Sets the hidden states from the embedding; `ids` are those of the tokens from position `first`
   // on.
   void embed(std::span<const std::int32_t> ids, std::int64_t first = 0);
-  // Takes all layers; false when `attention` has dropped the run. Throws Error(input), seen by this
-  // rank alone, naming layer and token, for a query that is not finite, or a key or value that its
-  // dtype does not hold.
+  // Takes all layers; false when `attention` has dropped the run. Throws Error(input) naming layer
+  // and token for a query that is not finite, or a key or value that its dtype does not hold: seen
+  // by this rank alone, unless `attention` lets the ranks agree on it.
   bool run(LayerAttention& attention);
   // The final norm of the token at `position`, which this rank has, into `out` (E).
   void final_hidden(std::int64_t position, std::span<float> out) const;

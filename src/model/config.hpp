@@ -30,7 +30,7 @@ struct RopeParameters {
   bool truncate = true;                                   // yarn
 };
 
-// A family writes all of it but notes and end tokens (families/).
+// A family writes it (families/), but for end tokens and power_attention.
 struct ModelConfig {
   std::string family;             // llama, mistral, qwen2 or qwen3 (config.json's model_type)
   std::int64_t vocabulary = 0;    // V

@@ -1,4 +1,4 @@
-// What a model computes, as data. Prefill, decoding and planning read the same recipe; a family of
+// What a model computes, as data. Prefill and decoding read the same recipe; a family of
 // checkpoints is a function that writes one (families/).
 #pragma once
 

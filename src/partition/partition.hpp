@@ -19,10 +19,10 @@ class Partition {
  public:
   // Contiguous shares in rank order, as equal as possible: of the U units of unit_blocks blocks
   // that hold tokens [begin, end), rank r owns [r U / P, (r + 1) U / P). Units keep rank boundaries
-  // at tile boundaries (see math/linear.hpp), which saves work but changes no result; with fewer
-  // than 4 units a rank the unit is one block. Ranks may own nothing when there are more ranks than
-  // blocks. Tokens before `begin` are the past: their blocks have no owner, except for those that
-  // share their block with `begin`.
+  // at tile boundaries (see math/linear/linear.hpp), which saves work but changes no result; with
+  // fewer than 4 units a rank the unit is one block. Ranks may own nothing when there are more
+  // ranks than blocks. Tokens before `begin` are the past: their blocks have no owner, except for
+  // those that share their block with `begin`.
   // @pre 0 <= begin < end, block >= 1, ranks >= 1, unit_blocks >= 1
   static Partition contiguous(TokenRange tokens, std::int64_t block, int ranks,
                               std::int64_t unit_blocks);

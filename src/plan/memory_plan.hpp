@@ -21,7 +21,7 @@ struct ChunkShape {
   int threads = 1;
   bool zigzag = false;
   bool saves_hidden = false;
-  std::int64_t operand_bytes = 4;  // of the compute type, see math/compute.hpp
+  std::int64_t operand_bytes = 4;  // of the compute type, see math/linear/compute.hpp
 };
 
 // Bytes of the largest rank, by purpose. Shared weights are not part of it.

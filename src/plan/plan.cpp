@@ -116,8 +116,8 @@ Plan plan(const PlanOptions& options) {
   Plan plan;
   const Compute compute = compute_for(options.compute);
   const KvShape kv = kv_shape_of(config, options.run, compute);
-  plan.compute = name_of(compute);
-  plan.kv_dtype = name_of(kv.dtype);
+  plan.compute = type_of(compute);
+  plan.kv_type = kv_type_of(kv.dtype);
   ChunkShape chunk = {.tokens = options.tokens,
                       .prompt = options.tokens,
                       .ranks = options.ranks,

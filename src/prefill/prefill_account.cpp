@@ -54,8 +54,8 @@ void PrefillJob::finish_report() {
   report_.tokens = prompt_tokens();
   report_.ranks = world_.size();
   report_.nodes = model_.session.nodes();
-  report_.compute = name_of(model_.compute);
-  report_.kv_dtype = name_of(kv_shape_.dtype);
+  report_.compute = type_of(model_.compute);
+  report_.kv_type = kv_type_of(kv_shape_.dtype);
   report_.numerics = model_.numerics;
   report_.weights_bytes = model_.weights.bytes();
   report_.weights_location = model_.weights.location();

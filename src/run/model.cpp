@@ -115,7 +115,7 @@ const ModelSummary& Model::summary() const {
   return state_->summary;
 }
 ComputeType Model::compute() const {
-  return state_->compute == Compute::f32 ? ComputeType::f32 : ComputeType::bf16;
+  return type_of(state_->compute);
 }
 const std::vector<std::int32_t>& Model::end_tokens() const {
   return state_->config.end_tokens;

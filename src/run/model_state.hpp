@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/thread_pool.hpp"
+#include "kv/past_blocks.hpp"
 #include "math/linear/compute.hpp"
 #include "model/config.hpp"
 #include "model/weights/weights.hpp"
@@ -26,6 +27,7 @@ struct Model::State {
   int node_ranks = 1;  // on the fullest node
   std::unique_ptr<ThreadPool> pool = {};
   Weights weights = {};
+  std::shared_ptr<BlockBudget> blocks = {};  // of all decoders
   bool has_weights = false;
   double load_seconds = 0;
 

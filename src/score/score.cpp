@@ -139,9 +139,10 @@ ScoreReport ScoreJob::run() {
   report.scores = gather(mine);
   for (const TokenScore& score : report.scores) report.mean_nll -= score.log_probability;
   report.mean_nll /= static_cast<double>(std::max<std::int64_t>(1, count - 1));
+  world_.broadcast_value(report.mean_nll, 0);
   report.perplexity = std::exp(report.mean_nll);
-  report.compute = name_of(model_.compute);
-  report.kv_dtype = name_of(kv_shape.dtype);
+  report.compute = type_of(model_.compute);
+  report.kv_type = kv_type_of(kv_shape.dtype);
   report.wall_seconds = world_.max(seconds_now() - begin);
   return report;
 }

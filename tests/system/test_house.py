@@ -42,7 +42,7 @@ MAY_KNOW = {
     "plan": FOUNDATION | MATH | {"model", "model/families", "cache/format", "pattern", "partition"},
     "kv": FOUNDATION | MATH | CACHE | {"mpi", "partition", "plan"},
     "layers": ENGINE | {"kv"},
-    "run": ENGINE,
+    "run": ENGINE | {"kv"},
     "prefill": ENGINE | {"kv", "layers", "run"},
     "decode": ENGINE | {"kv", "layers", "run", "prefill"},
     "score": ENGINE | {"kv", "layers", "run"},

@@ -24,8 +24,8 @@ struct PlanArguments {
 };
 
 nlohmann::ordered_json to_json(const Plan& p) {
-  return {{"compute", p.compute},
-          {"kv_dtype", p.kv_dtype},
+  return {{"compute", name_of(p.compute)},
+          {"kv_dtype", name_of(p.kv_type)},
           {"parameters", p.parameters},
           {"chunk_tokens", p.chunk_tokens},
           {"chunks", p.chunks},

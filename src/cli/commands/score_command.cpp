@@ -42,14 +42,11 @@ std::string to_json(const std::string& id, const ScoreOptions& options, const Sc
     log_probabilities.push_back(score.log_probability);
     best.push_back(score.best);
   }
-  nlohmann::ordered_json json = {{"tokens", options.tokens.size()},
-                                 {"mean_nll", report.mean_nll},
-                                 {"perplexity", report.perplexity},
-                                 {"compute", report.compute},
-                                 {"kv_dtype", report.kv_dtype},
-                                 {"wall_s", report.wall_seconds},
-                                 {"log_probabilities", log_probabilities},
-                                 {"best", best}};
+  nlohmann::ordered_json json = {
+      {"tokens", options.tokens.size()},        {"mean_nll", report.mean_nll},
+      {"perplexity", report.perplexity},        {"compute", name_of(report.compute)},
+      {"kv_dtype", name_of(report.kv_type)},    {"wall_s", report.wall_seconds},
+      {"log_probabilities", log_probabilities}, {"best", best}};
   if (!id.empty()) json["id"] = id;
   return json.dump() + "\n";
 }

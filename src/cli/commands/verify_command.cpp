@@ -2,9 +2,8 @@
 
 #include "base/human_bytes.hpp"
 #include "base/zones.hpp"
-#include "cache/reader.hpp"
 #include "cli/commands.hpp"
-#include "mpi/session.hpp"
+#include "powerprefill/cache.hpp"
 #include "powerprefill/error.hpp"
 
 namespace powerprefill::cli {
@@ -12,12 +11,9 @@ namespace powerprefill::cli {
 namespace {
 
 void run(const std::string& path, const Job* job) {
-  const mpi::Communicator* world = job != nullptr ? &job->session.mpi().world() : nullptr;
-  const CacheReader reader =
-      world != nullptr ? CacheReader::open_shared(*world, path) : CacheReader::open(path);
+  const Cache cache = job != nullptr ? Cache(job->session, path) : Cache(path);
   const double start = seconds_now();
-  const CacheReader::Verification result =
-      world != nullptr ? reader.verify(*world) : reader.verify();
+  const Cache::Verification result = job != nullptr ? cache.verify(job->session) : cache.verify();
   const double seconds = seconds_now() - start;
   if (!result.damage.empty()) {
     std::string message = fmt::format("{}: {} damaged", path, result.damage.size());
@@ -28,8 +24,8 @@ void run(const std::string& path, const Job* job) {
     if (result.damage.size() > shown) message += "\n  ...";
     throw Error::agreed(ErrorCode::cache, message + "\nrun the prefill again", 0);
   }
-  if (world == nullptr || world->is_root()) {
-    fmt::print("{}: {} tokens, {} verified in {:.2f} s\n", path, reader.tokens(),
+  if (job == nullptr || job->session.rank() == 0) {
+    fmt::print("{}: {} tokens, {} verified in {:.2f} s\n", path, cache.info().tokens,
                human_bytes(static_cast<double>(result.bytes)), seconds);
   }
 }

@@ -30,9 +30,10 @@ CommandFiles& CommandFiles::reads(const std::string& role, const std::filesystem
 }
 
 CommandFiles& CommandFiles::reads_model(const std::filesystem::path& folder) {
-  for (const char* name : {"config.json", "generation_config.json", "model.safetensors",
-                           "model.safetensors.index.json", "tokenizer.json", "tokenizer.model",
-                           "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
+  for (const char* name :
+       {"config.json", "generation_config.json", "model.safetensors",
+        "model.safetensors.index.json", "tokenizer.json", "tokenizer.model",
+        "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
     reads("the model's", folder / name);
   }
   std::error_code unclear;

@@ -1,6 +1,6 @@
 // Block attention on bf16 operands with the CPU's own bf16 instructions: AMX tiles, or AVX-512.
 //
-// The same recurrence as math/attention.hpp. Scores, softmax statistics and results are f32; the
+// The same recurrence as attention.hpp. Scores, softmax statistics and results are f32; the
 // probabilities are rounded to bf16 before they meet the values. A tile of keys and values is
 // packed once and used by all query rows of the stack.
 #pragma once

@@ -48,8 +48,7 @@ class PackedBf16Weights : public WeightForm {
       std::memcpy(to, elements.data(), elements.size());
       return;
     }
-    thread_local std::vector<float> wide;
-    wide.resize(elements.size() / bytes_of(from));
+    std::vector<float> wide(elements.size() / bytes_of(from));
     widen(from, elements.data(), wide);
     round_to_bf16(wide.data(), std::ssize(wide), reinterpret_cast<std::uint16_t*>(to));
   }

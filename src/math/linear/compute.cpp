@@ -52,10 +52,6 @@ Compute compute_for(ComputeType type) {
   return native ? Compute::bf16 : Compute::bf16_emulated;
 }
 
-std::string_view name_of(Compute compute) {
-  return compute == Compute::f32 ? "f32" : "bf16";
-}
-
 void store_operands(Compute compute, const float* x, std::int64_t n, void* out) {
   switch (compute) {
     case Compute::f32:

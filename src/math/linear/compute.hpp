@@ -22,8 +22,13 @@ Bf16Isa bf16_isa();
 
 // `automatic` is bf16 where this CPU has it, else f32; bf16 is emulated where it has not.
 Compute compute_for(ComputeType type);
-// "f32" or "bf16".
-std::string_view name_of(Compute compute);
+// As the user knows it: f32 or bf16.
+constexpr ComputeType type_of(Compute compute) {
+  return compute == Compute::f32 ? ComputeType::f32 : ComputeType::bf16;
+}
+constexpr std::string_view name_of(Compute compute) {
+  return name_of(type_of(compute));
+}
 
 // Bytes of one operand in memory.
 constexpr std::int64_t operand_bytes(Compute compute) {

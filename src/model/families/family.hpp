@@ -13,8 +13,8 @@ namespace powerprefill {
 struct Family {
   std::string_view name;          // config.json's `model_type`
   std::string_view architecture;  // what its `architectures` holds
-  // Fills sizes, recipe and tensors from the keys of the family. What every family has is there
-  // already: epsilon, rope, tied embeddings. Throws Error(input) for what is not supported.
+  // Fills the config but for what every checkpoint has: end tokens, power_attention. Throws
+  // Error(input) for what is not supported.
   void (*read)(const JsonFields& fields, ModelConfig& config);
 };
 

@@ -95,6 +95,8 @@ ModelConfig load_config(const std::filesystem::path& folder) {
   const Family& family = family_of(fields);
   refuse_other_kinds_of_model(fields);
   refuse_both_directions(fields);
+  // Of this type or refused, whether the family heeds them or not.
+  for (const char* key : {"use_sliding_window", "attention_bias"}) fields.boolean(key);
   ModelConfig config;
   config.family = family.name;
   family.read(fields, config);
