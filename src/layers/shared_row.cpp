@@ -15,6 +15,7 @@ SharedRow::SharedRow(const ModelRecipe& recipe, const mpi::Communicator& comm, T
 void SharedRow::set_hidden(
     const std::function<void(std::int64_t position, std::span<float> hidden)>& fill) {
   fill(position_, hidden_);
+  normed_by_ = nullptr;
 }
 
 std::span<const float> SharedRow::hidden(std::int64_t) const {
@@ -22,7 +23,10 @@ std::span<const float> SharedRow::hidden(std::int64_t) const {
 }
 
 void SharedRow::normalise(std::span<const float> weight, float epsilon) {
+  // Keys and queries start from the same.
+  if (normed_by_ == weight.data()) return;
   rms_norm(hidden_.data(), weight.data(), epsilon, std::ssize(hidden_), normed_.data());
+  normed_by_ = weight.data();
 }
 
 void SharedRow::project(const HeadProjection& projection, const ProjectedBody& body) {
@@ -61,6 +65,7 @@ void SharedRow::add_feed_forward(const GatedLinear& gated, const Linear& down) {
 void SharedRow::add_product(const Linear& linear, const float* x) {
   apply_linear_row_split(comm_, pool_, linear, x, update_);
   add(hidden_.data(), update_.data(), std::ssize(hidden_));
+  normed_by_ = nullptr;
 }
 
 }  // namespace powerprefill

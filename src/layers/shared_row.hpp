@@ -44,12 +44,13 @@ class SharedRow : public Rows {
   const mpi::Communicator& comm_;
   ThreadPool& pool_;
   std::int64_t position_ = 0;
-  std::vector<float> hidden_;     // (E)
-  std::vector<float> normed_;     // (E)
-  std::vector<float> projected_;  // outputs of one projection, own heads only
-  std::vector<float> inputs_;     // of the output projection, then of `down`
-  std::vector<float> up_;         // (F)
-  std::vector<float> update_;     // (E)
+  std::vector<float> hidden_;         // (E)
+  std::vector<float> normed_;         // (E)
+  const float* normed_by_ = nullptr;  // the weights of normed_, while hidden_ stays as it was
+  std::vector<float> projected_;      // outputs of one projection, own heads only
+  std::vector<float> inputs_;         // of the output projection, then of `down`
+  std::vector<float> up_;             // (F)
+  std::vector<float> update_;         // (E)
 };
 
 }  // namespace powerprefill
