@@ -84,11 +84,11 @@ class Sampler {
 
 struct GenerateOptions {
   std::int64_t max_new_tokens = 128;
-  Sampling sampling;
+  Sampling sampling = {};
   // Told every token as soon as it is drawn, on every rank; `is_end`: it ends the text.
-  std::function<void(std::int32_t token, bool is_end)> on_token;
+  std::function<void(std::int32_t token, bool is_end)> on_token = {};
   // Asked on every rank after each token; once it is true on any of them, generation ends.
-  std::function<bool()> should_stop;
+  std::function<bool()> should_stop = {};
   std::int64_t tokens_per_commit = 64;  // where the decoder appends: what a kill can lose at most
 };
 

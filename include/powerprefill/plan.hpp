@@ -11,12 +11,12 @@
 namespace powerprefill {
 
 struct PlanOptions {
-  std::filesystem::path model;  // config.json is enough
-  std::int64_t tokens = 0;      // of the prompt
+  std::filesystem::path model = {};  // config.json is enough
+  std::int64_t tokens = 0;           // of the prompt
   int ranks = 1;
   int nodes = 1;
   int threads = 1;  // per rank
-  RunOptions run;
+  RunOptions run = {};
   ComputeType compute = ComputeType::automatic;  // automatic: by the CPU here
   std::int64_t reserve = 4096;
   std::int64_t chunk_tokens = 0;  // 0: the default, without a limit by memory

@@ -17,32 +17,32 @@
 namespace powerprefill {
 
 struct PrefillOptions {
-  std::vector<std::int32_t> tokens;  // (T), the same on every rank
-  std::filesystem::path out;         // the cache file to make
-  bool force = false;                // replace `out` when it exists
+  std::vector<std::int32_t> tokens = {};  // (T), the same on every rank
+  std::filesystem::path out = {};         // the cache file to make
+  bool force = false;                     // replace `out` when it exists
   // Go on after the last commit of `out`, if it exists: the same model, options and prompt (or a
   // longer one) are required, ranks and threads may differ. The final file has the same bits.
   bool resume = false;
   // Another cache file: the tokens that it has in common with the prompt, up to a block's end, are
   // copied from it and not computed. Empty: none.
-  std::filesystem::path prefix;
+  std::filesystem::path prefix = {};
   // Tokens that are prefilled and committed together, rounded up to a multiple of the block; what a
   // kill can lose at most. 0: as many as memory allows, at most 131072 (or 8192 a rank).
   std::int64_t chunk_tokens = 0;
-  RunOptions run;
+  RunOptions run = {};
   std::int64_t reserve = 4096;  // tokens of room for decoding
   bool save_hidden = false;     // also save the last hidden state of every token
   // A picture of the run to make: what each thread of each rank did when, in Chrome's trace
   // format. Empty: none.
-  std::filesystem::path trace;
-  std::function<void(const Progress&)> progress;
+  std::filesystem::path trace = {};
+  std::function<void(const Progress&)> progress = {};
   // Told on rank 0 what the user should know before the work begins: what the file system of the
   // output cannot do, chunks that are small for lack of memory.
-  std::function<void(const std::string&)> note;
+  std::function<void(const std::string&)> note = {};
   // Asked on every rank after each layer. Once it is true on any of them, the chunk in flight is
   // finished if that takes no longer than `stop_patience`, else dropped, and prefill() throws
   // Error(interrupted).
-  std::function<bool()> should_stop;
+  std::function<bool()> should_stop = {};
   double stop_patience = 30;  // seconds
 };
 

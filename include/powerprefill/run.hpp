@@ -10,7 +10,7 @@ namespace powerprefill {
 
 // How a prompt is attended to, kept and split.
 struct RunOptions {
-  Schedule schedule;  // the pattern of every layer
+  Schedule schedule = {};  // the pattern of every layer
   KvType kv_type = KvType::automatic;
   BlockPartition partition = BlockPartition::automatic;
 };

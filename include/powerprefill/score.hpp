@@ -14,12 +14,12 @@
 namespace powerprefill {
 
 struct ScoreOptions {
-  std::vector<std::int32_t> tokens;  // (T), the same on every rank
-  RunOptions run;
-  std::function<void(const Progress&)> progress;
+  std::vector<std::int32_t> tokens = {};  // (T), the same on every rank
+  RunOptions run = {};
+  std::function<void(const Progress&)> progress = {};
   // As in PrefillOptions: the prompt in flight is finished if that takes at most 30 s, else score()
   // throws Error(interrupted); and so does the next call, as long as it is true.
-  std::function<bool()> should_stop;
+  std::function<bool()> should_stop = {};
 };
 
 // What the model makes of one token.

@@ -58,7 +58,8 @@ void ChunkAttention::plan_patterns() {
     entry.past = entry.selection.needed_below(partition_.first_block());
     patterns_.push_back(std::move(entry));
   }
-  for (LayerPattern& entry : patterns_) {  // the plans have found their final place
+  // Not in the loop above: an exchange keeps a reference to its plan, which the vector moved.
+  for (LayerPattern& entry : patterns_) {
     entry.exchange = std::make_unique<KvExchange>(context_.world, entry.plan, partition_,
                                                   context_.kv_shape, context_.transfer);
   }
@@ -161,6 +162,7 @@ void ChunkAttention::attend(std::int64_t layer) {
     const ZoneTimer timer(context_.zones, pending < first ? Zone::past_wait : Zone::exchange_wait);
     for (exchange.poll(); !take_arrivals(); exchange.poll()) std::this_thread::yield();
   }
+  // Its buffers are free from here on: the disk works while the feed-forward layer is computed.
   read_ahead(layer + 1);
 }
 

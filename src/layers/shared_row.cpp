@@ -35,6 +35,7 @@ void SharedRow::project(const HeadProjection& projection, const ProjectedBody& b
   projected_.resize(static_cast<std::size_t>(projection.linear.outputs));
   for (std::int64_t section = 0; section < projection.sections; ++section) {
     const std::int64_t first = section * projection.kv_heads;
+    // Own heads alone: their keys and values are needed on no other rank.
     apply_linear_row(pool_, projection.linear, normed_.data(), (first + mine.begin) * width,
                      (first + mine.end) * width, projected_.data());
   }

@@ -88,6 +88,7 @@ void TiledRows::normalise(std::span<const float> weight, float epsilon) {
   const std::int64_t e = recipe_.hidden;
   const float* hidden = hidden_of_wave();
   pool_.run(wave_.count * kTileTokens / kRowsPerTask, [&](std::int64_t task, int) {
+    // The norm is f32 whatever the operands are; those that are no f32 need a row to come from.
     std::vector<float> scratch(compute_ == Compute::f32 ? 0 : static_cast<std::size_t>(e));
     for (std::int64_t r = task * kRowsPerTask; r < (task + 1) * kRowsPerTask; ++r) {
       std::byte* out = operand_row(normed_, r, e);
@@ -114,6 +115,7 @@ void TiledRows::project(const HeadProjection& projection, const ProjectedBody& b
 void TiledRows::add_heads(const Linear& linear, std::int64_t, const HeadReader& read) {
   const ZoneTimer timer(zones_, Zone::attention_out);
   const std::int64_t width = linear.inputs;
+  // GEMM takes whole tiles: what a wave before left in rows of other ranks must not be a NaN.
   clear_other_rows(width);
   for_each_row(wave_, [&](const Row& row, std::int64_t place) {
     std::byte* out = operand_row(attended_, place, width);

@@ -1,6 +1,10 @@
 // What a Decoder reads in several pieces is what it would have read in one.
+#include <algorithm>
 #include <filesystem>
+#include <utility>
 
+#include "cache/reader.hpp"
+#include "powerprefill/cache.hpp"
 #include "powerprefill/decode.hpp"
 #include "powerprefill/prefill.hpp"
 #include "support/mpi_test.hpp"
@@ -93,6 +97,67 @@ TEST_F(DecoderTest, StopWhileExtending) {
   test::expect_agreed(comm, ErrorCode::interrupted, test::kAnyRank, "0 of 60 new tokens",
                       [&] { decoder.extend(more, stop); });
   EXPECT_EQ(decoder.tokens(), 101) << "nothing was to be read";
+}
+
+// Several decoders on one model, in turns, say what each would say alone.
+TEST_F(DecoderTest, SeveralAtATime) {
+  make_cache(70, folder / "a.h5");
+  make_cache(101, folder / "b.h5");
+  const auto alone = [&](const char* name) {
+    Decoder decoder = decoder_of(folder / name);
+    return generate(decoder, {.max_new_tokens = 6}).tokens;
+  };
+  const std::vector<std::int32_t> right[] = {alone("a.h5"), alone("b.h5")};
+  Decoder decoders[] = {decoder_of(folder / "a.h5"), decoder_of(folder / "b.h5")};
+  std::vector<std::int32_t> said[2];
+  for (int token = 0; token < 3; ++token) {
+    for (const int d : {0, 1}) {
+      const auto more = generate(decoders[d], {.max_new_tokens = 1}).tokens;
+      said[d].insert(said[d].end(), more.begin(), more.end());
+      decoders[d].feed(more.back());
+    }
+  }
+  for (const int d : {0, 1}) {
+    const auto rest = generate(decoders[d], {.max_new_tokens = 3}).tokens;
+    said[d].insert(said[d].end(), rest.begin(), rest.end());
+    EXPECT_EQ(said[d], right[d]);
+  }
+  EXPECT_ANY_THROW(generate(decoders[0], {.tokens_per_commit = 0}));
+}
+
+// Rows across the borders of blocks, as the file has them; and nothing beyond.
+TEST_F(DecoderTest, RowsOfACache) {
+  make_cache(70, folder / "kv.h5");
+  const Cache cache(test::session(), folder / "kv.h5");
+  const CacheInfo& info = cache.info();
+  EXPECT_EQ(info.tokens, 70);
+  EXPECT_EQ(std::vector<std::int32_t>(cache.token_ids().begin(), cache.token_ids().end()), ids(70));
+  const std::int64_t width = info.num_kv_heads * info.head_dim;
+  const CacheReader reader = CacheReader::open(folder / "kv.h5");
+  std::vector<float> all(static_cast<std::size_t>(70 * width));
+  for (std::int64_t block = 0; block < 3; ++block) {
+    reader.read_block(1, KvPart::value, block,
+                      std::as_writable_bytes(std::span(all).subspan(
+                          static_cast<std::size_t>(block * 32 * width),
+                          static_cast<std::size_t>(reader.rows_of(block) * width))));
+  }
+  for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{0, 70},
+                                     {31, 2},
+                                     {40, 5},
+                                     {64, 6},
+                                     {69, 1},
+                                     {70, 0}}) {
+    std::vector<float> rows(static_cast<std::size_t>(count * width));
+    cache.read(1, Cache::Rows::value, first, rows);
+    EXPECT_TRUE(std::equal(rows.begin(), rows.end(), all.begin() + first * width)) << first;
+  }
+  std::vector<float> row(static_cast<std::size_t>(width));
+  for (const std::int64_t first : {std::int64_t{-1}, std::int64_t{70}, std::int64_t{1} << 62}) {
+    test::expect_error(ErrorCode::usage, "70 rows",
+                       [&] { cache.read(1, Cache::Rows::key, first, row); });
+  }
+  test::expect_error(ErrorCode::usage, "layers",
+                     [&] { cache.read(info.num_layers, Cache::Rows::key, 0, row); });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -433,6 +434,30 @@ TEST(Config, FingerprintCoversWhatChangesTheResult) {
     EXPECT_NE(fingerprint_of(load(with(llama(), change))), plain) << change;
   }
   EXPECT_NE(fingerprint_of(load(qwen2())), plain);
+}
+
+TEST(Config, RecipesAndTensors) {
+  for (const json& config : {llama(), mistral(), qwen2(), qwen3()}) {
+    const ModelConfig c = load(config);
+    ASSERT_EQ(c.recipe.layers.size(), 3U);
+    ASSERT_EQ(c.recipe.ropes.size(), 1U);
+    EXPECT_EQ(std::ssize(c.recipe.ropes[0].inv_freq), c.head_dim / 2);
+    for (const LayerRecipe& layer : c.recipe.layers) {
+      EXPECT_EQ(layer.heads, 8);
+      EXPECT_EQ(layer.group(), 4);
+      EXPECT_EQ(layer.rope, 0);
+      EXPECT_EQ(layer.score_scale, 1.0F / std::sqrt(static_cast<float>(c.head_dim)));
+    }
+    ASSERT_EQ(c.tensors.layers.size(), 3U);
+    const LayerTensors& layer = c.tensors.layers[1];
+    EXPECT_EQ(layer.query[0].name, "model.layers.1.self_attn.q_proj.weight");
+    EXPECT_EQ(layer.query[0].shape, (std::vector<std::int64_t>{8 * c.head_dim, 256}));
+    ASSERT_EQ(layer.key_value.size(), 2U);
+    EXPECT_EQ(layer.key_value[1].name, "model.layers.1.self_attn.v_proj.weight");
+    EXPECT_EQ(layer.down[0].shape, (std::vector<std::int64_t>{256, 512}));
+    EXPECT_EQ(layer.query_bias.empty(), c.family != "qwen2");
+    EXPECT_EQ(layer.q_norm.empty(), c.family != "qwen3");
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "base/aligned_buffer.hpp"
 #include "support/random_values.hpp"
+#include "support/weight_matrix.hpp"
 
 namespace powerprefill {
 namespace {
@@ -192,6 +193,37 @@ TEST(LinearRow, AgreesWithDoublePrecisionForAnyRange) {
       for (std::int64_t o = 0; o < outputs; ++o) {
         const auto at = static_cast<std::size_t>(o);
         ASSERT_EQ(some[at], o >= begin && o < end ? all[at] : kMark) << begin << " " << end;
+      }
+    }
+  }
+}
+
+// A part of the outputs is a layer of its own, in every form that weights are kept in.
+TEST(Linear, PartOfTheOutputs) {
+  constexpr std::int64_t inputs = 70;
+  constexpr std::int64_t outputs = 2 * kPanelOutputs + 300;
+  std::vector<Compute> computes = bf16_computes();
+  computes.push_back(Compute::f32);
+  ThreadPool pool(2);
+  for (const Compute compute : computes) {
+    const Matrix matrix(compute, inputs, outputs, random_values(inputs * outputs, 4));
+    const std::vector<float> bias = random_values(outputs, 5);
+    const std::vector<float> x = random_values(kTileTokens * inputs, 6);
+    AlignedBuffer<std::byte> operands(kTileTokens * inputs * operand_bytes(compute));
+    store_operands(compute, x.data(), std::ssize(x), operands.data());
+    const Linear whole = {matrix.weight, bias, inputs, outputs};
+    std::vector<float> right(static_cast<std::size_t>(kTileTokens * outputs));
+    apply_linear(pool, whole, 1, {operands.data(), inputs}, {right.data(), outputs}, false);
+    for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>{0, kPanelOutputs},
+                                       {kPanelOutputs, kPanelOutputs + 300}}) {
+      const Linear part = outputs_of(whole, first, count);
+      std::vector<float> y(static_cast<std::size_t>(kTileTokens * count));
+      apply_linear(pool, part, 1, {operands.data(), inputs}, {y.data(), count}, false);
+      for (std::int64_t r = 0; r < kTileTokens; ++r) {
+        ASSERT_EQ(std::memcmp(y.data() + r * count, right.data() + r * outputs + first,
+                              static_cast<std::size_t>(count) * sizeof(float)),
+                  0)
+            << "row " << r << " from output " << first;
       }
     }
   }
