@@ -25,7 +25,7 @@ namespace {
 
 constexpr std::string_view kWhat = "the normalizer";
 
-std::string strip(std::string text, bool left, bool right) {
+std::string strip(const std::string& text, bool left, bool right) {
   std::size_t begin = 0;
   while (left && begin < text.size()) {
     const Scan scan = scan_at(text, begin);

@@ -207,13 +207,11 @@ class Translator {
   void enter() {
     if (groups_.size() >= kDeepestGroups) in_.refuse("so deep a nesting of groups");
     Group group = {ignores_case_};
-    if (!in_.take("?")) {
+    if (!in_.take("?") || in_.take(":")) {
       put("(?:");
     } else if (in_.follows("#")) {
       if (!in_.take_to(')')) in_.refuse("a comment without an end");
       return;
-    } else if (in_.take(":")) {
-      put("(?:");
     } else if (in_.follows("=") || in_.follows("!") || in_.follows(">")) {
       put(fmt::format("(?{}", in_.take_byte()));
     } else if (in_.follows("<=") || in_.follows("<!")) {
@@ -245,10 +243,8 @@ class Translator {
         ignores_case = on;
       } else if (c == '-' && on) {
         on = false;
-      } else if (c == 'm' && !on) {
+      } else if ((c == 'm' || c == 'x') && !on) {
         continue;  // off anyway
-      } else if (c == 'x' && !on) {
-        continue;
       } else if (c == ':' || c == ')') {
         group.isolated = c == ')';
         break;
