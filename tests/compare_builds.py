@@ -45,7 +45,7 @@ import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 
 from support.cache import newest_record  # noqa: E402
-from support.checkpoint import Spec, end_launcher, launcher, write_checkpoint  # noqa: E402
+from support.checkpoint import Spec, end_launcher, folder_of_job, launcher, write_checkpoint  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120  # seconds for a command
@@ -347,7 +347,10 @@ class Command:
     words: list
 
     def run(self, binary, folder):
-        environment = {**os.environ, **self.environment}
+        with folder_of_job(self.ranks) as own:
+            return self.run_in({**os.environ, **own, **self.environment}, binary, folder)
+
+    def run_in(self, environment, binary, folder):
         process = subprocess.Popen([*launcher(self.ranks), str(binary), *self.words], cwd=folder, env=environment,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    start_new_session=True)

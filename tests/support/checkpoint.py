@@ -12,6 +12,7 @@ import shlex
 import signal
 import struct
 import subprocess
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -253,15 +254,31 @@ def start(arguments, ranks=None, job="", environment=None):
                             env={**os.environ, **(environment or {}), JOB: job})
 
 
+@contextlib.contextmanager
+def folder_of_job(ranks):
+    """An environment in which a job's ranks share a folder of their own. Jobs of one user that begin
+    and end at the same time would trip over the one that Open MPI makes and removes for all of them."""
+    if not ranks or "TMPDIR" in os.environ:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="mpi-", ignore_cleanup_errors=True) as folder:
+        yield {"TMPDIR": folder}
+
+
 def run(arguments, ranks=None, timeout=40, stdout=subprocess.PIPE, environment=None):
     """Runs the binary with `arguments`, under mpirun if `ranks` are given; the output may go to an
     open file `stdout`. After `timeout` seconds the run is ended. Runs may overlap."""
+    with folder_of_job(ranks) as own:
+        return run_in({**own, **(environment or {})}, arguments, ranks, timeout, stdout)
+
+
+def run_in(environment, arguments, ranks, timeout, stdout):
     command = launch(arguments, ranks)
     job = uuid.uuid4().hex
     begin = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout,
                                stderr=subprocess.PIPE, text=True, errors="replace",
-                               env={**os.environ, **(environment or {}), JOB: job},
+                               env={**os.environ, **environment, JOB: job},
                                start_new_session=True)
     try:
         output, errors = process.communicate(timeout=timeout)

@@ -63,9 +63,10 @@ class PackedBf16Weights : public WeightForm {
 
   WeightMatrix part(const WeightMatrix& matrix, std::int64_t inputs, std::int64_t first,
                     std::int64_t count) const override {
-    const PackedShape before(inputs, first);
+    // The first panels of a matrix are whole; oneDNN does not describe one without outputs.
+    const std::int64_t offset = first == 0 ? 0 : PackedShape(inputs, first).bytes();
     return {*this,
-            matrix.data.subspan(static_cast<std::size_t>(before.bytes()),
+            matrix.data.subspan(static_cast<std::size_t>(offset),
                                 static_cast<std::size_t>(PackedShape(inputs, count).bytes()))};
   }
 
