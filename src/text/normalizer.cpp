@@ -107,7 +107,7 @@ std::string Normalizer::operator()(std::string text, RegexScratch& scratch) cons
         text = to_lower_case(text);
         break;
       case Step::Kind::strip:
-        text = strip(std::move(text), step->left, step->right);
+        text = strip(text, step->left, step->right);
         break;
       case Step::Kind::prepend:
         check_growth(size, text.size() + step->text.size(), kWhat);
