@@ -44,10 +44,7 @@ class Layers {
   // Into a cache file at `path`, if there is one.
   void run(Transfer transfer, const std::filesystem::path& path, Run& run) const {
     ZoneSeconds zones{};
-    Chunk chunk({.world = world_,
-                 .recipe = model_.config.recipe,
-                 .weights = model_.weights,
-                 .pool = *model_.pool,
+    Chunk chunk({.model = model_,
                  .schedule = schedule_,
                  .kv_shape = kv_,
                  .zigzag = takes_zigzag(BlockPartition::automatic, schedule_),

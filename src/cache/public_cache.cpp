@@ -7,6 +7,7 @@
 #include "cache/export.hpp"
 #include "cache/reader.hpp"
 #include "files/output_file.hpp"
+#include "math/rows/convert.hpp"
 #include "mpi/session.hpp"
 #include "powerprefill/cache.hpp"
 
@@ -47,29 +48,6 @@ CacheInfo info_of(const CacheReader& reader) {
           .weights_fingerprint = header.weights_fingerprint,
           .numerics = header.numerics,
           .decoded_ranges = reader.decoded_ranges()};
-}
-
-float value_of(DType dtype, const std::byte* data, std::int64_t index) {
-  const auto at = [&](auto& value) {
-    std::copy_n(data + index * static_cast<std::int64_t>(sizeof value), sizeof value,
-                reinterpret_cast<std::byte*>(&value));
-    return value;
-  };
-  float wide = 0;
-  std::uint16_t half = 0;
-  switch (dtype) {
-    case DType::f32:
-      return at(wide);
-    case DType::bf16:
-      return f32_from_bf16(at(half));
-    case DType::f16:
-      break;
-  }
-  return f32_from_f16(at(half));
-}
-
-Cache::Verification public_form(CacheReader::Verification found) {
-  return {.bytes = found.bytes, .damage = std::move(found.damage)};
 }
 
 }  // namespace
@@ -119,19 +97,18 @@ void Cache::read(std::int64_t layer, Rows part, std::int64_t first, std::span<fl
     const std::int64_t stop = std::min(end, begin + block_tokens);
     data.resize(static_cast<std::size_t>(state_->reader.rows_of(block) * header.row_bytes()));
     state_->reader.read_block(layer, part == Rows::key ? KvPart::key : KvPart::value, block, data);
-    for (std::int64_t i = (at - begin) * width; i < (stop - begin) * width; ++i) {
-      rows[static_cast<std::size_t>(i + (begin - first) * width)] =
-          value_of(header.dtype, data.data(), i);
-    }
+    widen(header.dtype, data.data() + (at - begin) * header.row_bytes(),
+          rows.subspan(static_cast<std::size_t>((at - first) * width),
+                       static_cast<std::size_t>((stop - at) * width)));
     at = stop;
   }
 }
 
 Cache::Verification Cache::verify() const {
-  return public_form(state_->reader.verify());
+  return state_->reader.verify();
 }
 Cache::Verification Cache::verify(Session& session) const {
-  return public_form(state_->reader.verify(session.mpi().world()));
+  return state_->reader.verify(session.mpi().world());
 }
 
 std::int64_t Cache::export_safetensors(const std::filesystem::path& path, bool replace) const {

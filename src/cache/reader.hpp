@@ -16,6 +16,7 @@
 #include "cache/format/layout.hpp"
 #include "files/files.hpp"
 #include "mpi/communicator.hpp"
+#include "powerprefill/cache.hpp"
 
 namespace powerprefill {
 
@@ -72,11 +73,8 @@ class CacheReader {
   void copy_rows(std::int64_t column, std::int64_t tokens, const FileHandle& to,
                  std::int64_t offset) const;
 
-  // Rereads and rehashes every committed block: the bytes read, and the damaged blocks, as texts.
-  struct Verification {
-    std::int64_t bytes = 0;
-    std::vector<std::string> damage;
-  };
+  // Rereads and rehashes every committed block.
+  using Verification = Cache::Verification;
   // No MPI needed.
   Verification verify() const;
   // Collective over `comm`, whose ranks share the blocks. Every rank gets what all have found.

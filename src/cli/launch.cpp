@@ -52,12 +52,8 @@ struct CoresOfRank {
 
 // Collective over `node`.
 std::vector<CoresOfRank> gather_cores(const mpi::Communicator& node) {
-  CoresOfRank mine = {own_cores(), is_set("OMPI_MCA_orte_bound_at_launch") ? 1 : 0};
-  std::vector<CoresOfRank> all(static_cast<std::size_t>(node.size()));
-  const std::vector<int> pieces(all.size(), static_cast<int>(sizeof mine));
-  node.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)),
-                  pieces);
-  return all;
+  return node.all_gather_value(
+      CoresOfRank{own_cores(), is_set("OMPI_MCA_orte_bound_at_launch") ? 1 : 0});
 }
 
 // Ranks of one node that run on different cores are bound, too, whoever has done it.

@@ -104,8 +104,12 @@ void CachedAttention::take_keys(std::int64_t layer, const std::function<void()>&
   past_.append(layer, key_, value_);
 }
 
-void CachedAttention::set_query(std::int64_t head, const Row& row, const float* query) {
+KvSpan CachedAttention::key_value(const Row& row) {
   position_ = row.position;
+  return {key_, value_};
+}
+
+void CachedAttention::set_query(std::int64_t head, const Row&, const float* query) {
   std::copy_n(query, past_.shape().head_dim, query_.data() + head * past_.shape().head_dim);
 }
 
@@ -115,8 +119,6 @@ void CachedAttention::attend(std::int64_t layer) {
   const std::int64_t block = past_.shape().block;
   const std::int64_t group = recipe.group();
   const std::int64_t d = recipe.head_dim;
-  // A rank without heads has no query to tell the position; it has nothing to attend to either.
-  if (heads_.count() == 0) return;
   const std::vector<std::int64_t> blocks =
       patterns_[static_cast<std::size_t>(layer)]->key_blocks(position_ / block);
   past_.begin_layer();

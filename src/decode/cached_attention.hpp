@@ -23,7 +23,7 @@ class CachedAttention : public LayerAttention {
                   const std::vector<std::shared_ptr<const Pattern>>& patterns);
 
   DType kv_dtype() const override { return past_.shape().dtype; }
-  KvSpan key_value(const Row&) override { return {key_, value_}; }
+  KvSpan key_value(const Row& row) override;
   void take_keys(std::int64_t layer, const std::function<void()>& fill) override;
   void set_query(std::int64_t head, const Row& row, const float* query) override;
   void attend(std::int64_t layer) override;

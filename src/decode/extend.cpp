@@ -62,10 +62,7 @@ class MemoryOutput : public ChunkOutput {
 
 // The chunk [tokens, end) of `ids`.
 void Decoder::State::start_chunk(std::int64_t end) {
-  const ChunkContext context = {.world = world,
-                                .recipe = model.config.recipe,
-                                .weights = model.weights,
-                                .pool = *model.pool,
+  const ChunkContext context = {.model = model,
                                 .schedule = schedule,
                                 .kv_shape = past->shape(),
                                 .zigzag = takes_zigzag(BlockPartition::automatic, schedule),

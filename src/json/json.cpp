@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "base/shortened.hpp"
 #include "files/files.hpp"
 
 namespace powerprefill {

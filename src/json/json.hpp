@@ -7,8 +7,6 @@
 #include <string>
 #include <string_view>
 
-#include "base/shortened.hpp"
-
 namespace powerprefill {
 
 // The bound that serde_json has, too. Within it, values may be copied, compared, shown and

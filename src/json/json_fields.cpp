@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "base/shortened.hpp"
 #include "files/files.hpp"
 #include "json/json.hpp"
 #include "json/json_integer.hpp"

@@ -16,16 +16,18 @@ Chunk::Chunk(const ChunkContext& context, std::span<const std::int32_t> tokens, 
       tokens_(tokens),
       past_(std::move(past)),
       partition_(chunk_partition({begin, static_cast<std::int64_t>(tokens.size())},
-                                 context.schedule.block, context.world.size(), context.zigzag)),
-      rows_({.recipe = context.recipe,
-             .compute = context.weights.compute(),
+                                 context.schedule.block, context.model.world().size(),
+                                 context.zigzag)),
+      rows_({.recipe = context.model.config.recipe,
+             .compute = context.model.compute,
              .partition = partition_,
-             .rank = context.world.rank(),
-             .pool = context.pool,
+             .rank = context.model.world().rank(),
+             .pool = *context.model.pool,
              .zones = context.zones,
              .poll = [this] { attention_.poll(); }}),
       attention_(context_, partition_, rows_.local(), past_),
-      transformer_(context.recipe, context.weights, context.pool, rows_, context.zones) {}
+      transformer_(context.model.config.recipe, context.model.weights, *context.model.pool, rows_,
+                   context.zones) {}
 
 bool Chunk::run(ChunkOutput* output, ChunkAttention::GoesOn goes_on) {
   attention_.start(output, std::move(goes_on));
@@ -34,18 +36,19 @@ bool Chunk::run(ChunkOutput* output, ChunkAttention::GoesOn goes_on) {
 }
 
 Chunk::Last Chunk::last() {
+  const mpi::Communicator& world = context_.model.world();
   const ZoneTimer timer(context_.zones, Zone::logits);
   Last last;
-  last.hidden.resize(static_cast<std::size_t>(context_.recipe.hidden));
-  last.logits.resize(static_cast<std::size_t>(context_.recipe.vocabulary));
+  last.hidden.resize(static_cast<std::size_t>(context_.model.config.recipe.hidden));
+  last.logits.resize(static_cast<std::size_t>(context_.model.config.recipe.vocabulary));
   const int owner = partition_.owner(GlobalBlock{partition_.end_block() - 1});
-  if (context_.world.rank() == owner) {
+  if (world.rank() == owner) {
     transformer_.final_hidden(partition_.tokens().end - 1, last.hidden);
   }
-  context_.world.broadcast(std::as_writable_bytes(std::span(last.hidden)), owner);
-  apply_linear_row_split(context_.world, context_.pool, context_.weights.output_head(),
+  world.broadcast(std::as_writable_bytes(std::span(last.hidden)), owner);
+  apply_linear_row_split(world, *context_.model.pool, context_.model.weights.output_head(),
                          last.hidden.data(), last.logits);
-  context_.world.agree([&] {
+  world.agree([&] {
     if (std::all_of(last.logits.begin(), last.logits.end(),
                     [](float v) { return std::isfinite(v); }))
       return;
@@ -56,7 +59,7 @@ Chunk::Last Chunk::last() {
 }
 
 std::span<const float> Chunk::hidden_rows() {
-  const std::int64_t e = context_.recipe.hidden;
+  const std::int64_t e = context_.model.config.recipe.hidden;
   std::int64_t count = 0;
   for (const RowRun& run : rows().runs()) count += run.end_token - run.first_block_token();
   hidden_rows_ = AlignedBuffer<float>(checked_mul(count, e));

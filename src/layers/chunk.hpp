@@ -13,8 +13,6 @@
 #include "layers/chunk_output.hpp"
 #include "layers/tiled_rows.hpp"
 #include "layers/transformer.hpp"
-#include "model/weights/weights.hpp"
-#include "mpi/communicator.hpp"
 #include "partition/partition.hpp"
 #include "powerprefill/pattern.hpp"
 

@@ -12,12 +12,12 @@ namespace powerprefill {
 namespace {
 
 // The layers of a model have heads of one shape: their cache has.
-AttentionShape shape_of(const ModelRecipe& recipe, std::int64_t block, Compute compute) {
-  const LayerRecipe& layer = recipe.layers.front();
+AttentionShape shape_of(const Model::State& model, std::int64_t block) {
+  const LayerRecipe& layer = model.config.recipe.layers.front();
   return {.group_heads = layer.group(),
           .block = block,
           .head_dim = layer.head_dim,
-          .compute = compute,
+          .compute = model.compute,
           .scale = layer.score_scale};
 }
 
@@ -29,11 +29,11 @@ ChunkAttention::ChunkAttention(const ChunkContext& context, const Partition& par
       partition_(partition),
       local_(rows),
       past_(past),
-      attention_(partition, context.world.rank(),
-                 shape_of(context.recipe, partition.block(), context.weights.compute()),
-                 context.kv_shape, context.pool.threads()) {
+      attention_(partition, context.model.world().rank(),
+                 shape_of(context.model, partition.block()), context.kv_shape,
+                 context.model.pool->threads()) {
   plan_patterns();
-  const std::int64_t blocks = partition_.blocks_of(context.world.rank());
+  const std::int64_t blocks = partition_.blocks_of(context.model.world().rank());
   for (KvBlocks& kv : kv_) kv = KvBlocks(context.kv_shape, blocks);
   std::size_t most = 0;
   for (const LayerPattern& pattern : patterns_) most = std::max(most, pattern.past.size());
@@ -44,7 +44,7 @@ ChunkAttention::ChunkAttention(const ChunkContext& context, const Partition& par
 }
 
 void ChunkAttention::plan_patterns() {
-  const int rank = context_.world.rank();
+  const int rank = context_.model.world().rank();
   for (const PatternSpec& spec : context_.schedule.layers) {
     if (std::any_of(patterns_.begin(), patterns_.end(),
                     [&](const LayerPattern& known) { return known.spec == spec; })) {
@@ -60,7 +60,7 @@ void ChunkAttention::plan_patterns() {
   }
   // Not in the loop above: an exchange keeps a reference to its plan, which the vector moved.
   for (LayerPattern& entry : patterns_) {
-    entry.exchange = std::make_unique<KvExchange>(context_.world, entry.plan, partition_,
+    entry.exchange = std::make_unique<KvExchange>(context_.model.world(), entry.plan, partition_,
                                                   context_.kv_shape, context_.transfer);
   }
 }
@@ -82,7 +82,7 @@ void ChunkAttention::poll() {
 }
 
 void ChunkAttention::read_ahead(std::int64_t layer) {
-  if (past_stream_ && layer < std::ssize(context_.recipe.layers)) {
+  if (past_stream_ && layer < std::ssize(context_.model.config.recipe.layers)) {
     past_stream_->begin(layer, pattern_of(layer).past);
   }
 }
@@ -91,7 +91,7 @@ void ChunkAttention::read_ahead(std::int64_t layer) {
 void ChunkAttention::read_first_block(std::int64_t layer, KvBlocks& kv) {
   const GlobalBlock first{partition_.first_block()};
   const std::int64_t rows = partition_.first_new_token(first) - partition_.first_token(first);
-  if (rows == 0 || partition_.owner(first) != context_.world.rank()) return;
+  if (rows == 0 || partition_.owner(first) != context_.model.world().rank()) return;
   const auto bytes = static_cast<std::size_t>(rows * context_.kv_shape.row_bytes());
   const KvSpan block = kv.span(partition_.local(first).value, 1).first(bytes);
   past_.read_block(layer, KvPart::key, first.value, block.key);
@@ -117,7 +117,7 @@ void ChunkAttention::take_keys(std::int64_t layer, const std::function<void()>& 
   };
   // A value beyond f16 is likely enough that the ranks agree on it in every layer.
   if (context_.kv_shape.dtype == DType::f16) {
-    context_.world.agree(read_and_fill);
+    context_.model.world().agree(read_and_fill);
   } else {
     read_and_fill();
   }
@@ -129,7 +129,7 @@ void ChunkAttention::take_keys(std::int64_t layer, const std::function<void()>& 
 
 void ChunkAttention::set_query(std::int64_t head, const Row& row, const float* query) {
   const std::int64_t block = local_.block();
-  store_operands(context_.weights.compute(), query, context_.kv_shape.head_dim,
+  store_operands(context_.model.compute, query, context_.kv_shape.head_dim,
                  attention_.query(head, row.index / block, row.index % block));
 }
 
@@ -147,12 +147,12 @@ void ChunkAttention::attend(std::int64_t layer) {
   };
   {
     const ZoneTimer timer(context_.zones, Zone::attention);
-    attention_.begin(context_.pool, current.selection);
+    attention_.begin(*context_.model.pool, current.selection);
   }
   while (!attention_.is_done()) {
     {
       const ZoneTimer timer(context_.zones, Zone::attention);
-      attention_.advance(context_.pool, find, [this] { poll(); });
+      attention_.advance(*context_.model.pool, find, [this] { poll(); });
     }
     const std::int64_t pending = attention_.highest_pending();
     exchange.release_above(pending);

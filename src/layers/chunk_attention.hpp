@@ -8,7 +8,6 @@
 #include <span>
 #include <vector>
 
-#include "base/thread_pool.hpp"
 #include "base/zones.hpp"
 #include "kv/kv_exchange.hpp"
 #include "kv/layer_kv.hpp"
@@ -18,21 +17,16 @@
 #include "layers/chunk_output.hpp"
 #include "layers/layer_attention.hpp"
 #include "layers/local_rows.hpp"
-#include "model/recipe.hpp"
-#include "model/weights/weights.hpp"
-#include "mpi/communicator.hpp"
 #include "partition/block_selection.hpp"
 #include "partition/partition.hpp"
 #include "powerprefill/pattern.hpp"
+#include "run/model_state.hpp"
 
 namespace powerprefill {
 
 // What the chunks of a run have in common. All of it outlives the chunk.
 struct ChunkContext {
-  const mpi::Communicator& world;
-  const ModelRecipe& recipe;
-  const Weights& weights;
-  ThreadPool& pool;
+  const Model::State& model;
   const Schedule& schedule;
   KvShape kv_shape;
   bool zigzag;

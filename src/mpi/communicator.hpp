@@ -67,6 +67,16 @@ class Communicator {
   void all_gather(std::span<const std::byte> mine, std::span<std::byte> all,
                   std::span<const int> pieces) const;
 
+  // The values of all ranks, in rank order, on every rank.
+  template <typename T>
+  requires std::is_trivially_copyable_v<T> std::vector<T> all_gather_value(const T& mine)
+  const {
+    std::vector<T> all(static_cast<std::size_t>(size_));
+    const std::vector<int> pieces(all.size(), static_cast<int>(sizeof mine));
+    all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)), pieces);
+    return all;
+  }
+
   // Rank `root` gets the byte strings of all ranks, in rank order; the others get an empty list.
   std::vector<std::string> gather_strings(const std::string& mine, int root) const;
 

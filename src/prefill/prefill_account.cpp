@@ -1,9 +1,6 @@
 // What a prefill tells about itself: progress, and the report at the end.
 #include <algorithm>
-#include <cstddef>
 #include <filesystem>
-#include <span>
-#include <type_traits>
 
 #include "base/memory.hpp"
 #include "prefill/prefill_job.hpp"
@@ -69,18 +66,8 @@ void PrefillJob::finish_report() {
   mine_.peak_rss_bytes = peak_resident_bytes();
   mine_.pss_bytes = proportional_set_bytes();
   world_.barrier();  // nobody gives shared memory back while others count their part of it
-  report_.per_rank = gather(mine_);
-}
-
-// The reports of all ranks in rank order on rank 0, an empty list elsewhere.
-std::vector<RankReport> PrefillJob::gather(const RankReport& mine) const {
-  static_assert(std::is_trivially_copyable_v<RankReport>);
-  std::vector<RankReport> all(static_cast<std::size_t>(world_.size()));
-  const std::vector<int> pieces(all.size(), static_cast<int>(sizeof mine));
-  world_.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)),
-                    pieces);
-  if (!world_.is_root()) all.clear();
-  return all;
+  report_.per_rank = world_.all_gather_value(mine_);
+  if (!world_.is_root()) report_.per_rank.clear();
 }
 
 void PrefillJob::start_trace() {

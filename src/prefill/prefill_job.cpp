@@ -93,10 +93,7 @@ void PrefillJob::note(const std::string& text) const {
 }
 
 bool PrefillJob::run_chunk(std::int64_t end) {
-  const ChunkContext context = {.world = world_,
-                                .recipe = model_.config.recipe,
-                                .weights = model_.weights,
-                                .pool = *model_.pool,
+  const ChunkContext context = {.model = model_,
                                 .schedule = options_.run.schedule,
                                 .kv_shape = kv_shape_,
                                 .zigzag = zigzag_,

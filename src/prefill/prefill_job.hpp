@@ -55,7 +55,6 @@ class PrefillJob {
   ChunkShape chunk_shape(std::int64_t tokens) const;
   void count_chunk();
   void finish_report();
-  std::vector<RankReport> gather(const RankReport& mine) const;
   void start_trace();
   void write_trace();
   std::int64_t prompt_tokens() const { return static_cast<std::int64_t>(options_.tokens.size()); }

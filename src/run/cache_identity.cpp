@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "json/json.hpp"
+#include "base/shortened.hpp"
 
 namespace powerprefill {
 

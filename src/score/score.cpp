@@ -112,10 +112,7 @@ ScoreReport ScoreJob::run() {
   if (poll.is_over()) throw interrupted;
   world_.agree([&] {
     check_memory(kv_shape, zigzag);
-    chunk_.emplace(ChunkContext{.world = world_,
-                                .recipe = model_.config.recipe,
-                                .weights = model_.weights,
-                                .pool = *model_.pool,
+    chunk_.emplace(ChunkContext{.model = model_,
                                 .schedule = options_.run.schedule,
                                 .kv_shape = kv_shape,
                                 .zigzag = zigzag,

@@ -4,6 +4,7 @@
 
 #include "base/hash.hpp"
 #include "base/human_bytes.hpp"
+#include "base/shortened.hpp"
 #include "cache/reader.hpp"
 #include "cli/commands.hpp"
 #include "json/json.hpp"

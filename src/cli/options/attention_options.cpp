@@ -7,6 +7,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "base/shortened.hpp"
 #include "cli/options/choice_option.hpp"
 #include "cli/options/number_option.hpp"
 #include "cli/options/token_file.hpp"

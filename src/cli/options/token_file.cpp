@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/shortened.hpp"
 #include "cache/format/attributes.hpp"
 #include "cache/reader.hpp"
 #include "files/read_input.hpp"

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/shortened.hpp"
 #include "json/json.hpp"
 
 namespace powerprefill {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/shortened.hpp"
 #include "json/json.hpp"
 #include "json/json_integer.hpp"
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "base/shortened.hpp"
 #include "json/json.hpp"
 #include "json/json_fields.hpp"
 

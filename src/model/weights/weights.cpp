@@ -91,7 +91,6 @@ Weights Weights::load(const std::filesystem::path& folder, const ModelConfig& co
                       Compute compute, const mpi::Communicator& node, ThreadPool& pool,
                       const Placement& placement) {
   Weights weights;
-  weights.compute_ = compute;
   weights.hidden_ = config.hidden;
   weights.vocabulary_ = config.vocabulary;
   weights.layers_.resize(static_cast<std::size_t>(config.layers));

@@ -48,8 +48,6 @@ class Weights {
                       Compute compute, const mpi::Communicator& node, ThreadPool& pool,
                       const Placement& placement);
 
-  Compute compute() const { return compute_; }
-
   // The hidden state that a token begins with, (E).
   std::span<const float> embedding_of(std::int64_t token) const {
     return embedding_.subspan(static_cast<std::size_t>(token * hidden_),
@@ -75,7 +73,6 @@ class Weights {
   void for_each(const ModelTensors& tensors, const TensorParts& embedding,
                 const TensorParts& output_head, const Visit& visit);
 
-  Compute compute_ = Compute::f32;
   std::int64_t hidden_ = 0;
   std::int64_t vocabulary_ = 0;
   mpi::SharedMemory memory_;
